@@ -1,0 +1,331 @@
+// Single-threaded matrix product: b in panels that stay in L2, a in row panels that stay in L1, a register
+// tile of R rows by V vectors. Compiled once per ISA level; the drivers split the work over threads.
+// Every loop over R or V is unrolled, initialisation included, or the accumulators leave their registers.
+#include "gemm.h"
+
+#include "vec.h"
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace {
+
+template <typename T>
+struct Vec;
+template <>
+struct Vec<float> {
+  typedef vf type;
+  typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+  static constexpr int lanes = W;
+};
+template <>
+struct Vec<double> {
+  typedef vd type;
+  typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+  static constexpr int lanes = WD;
+};
+
+#if defined(__AVX512F__)
+constexpr int MR = 8, NV = 3;
+constexpr int64_t KC = 384;
+#elif defined(__AVX2__)
+constexpr int MR = 6, NV = 2;
+constexpr int64_t KC = 256;
+#else
+constexpr int MR = 6, NV = 2;
+constexpr int64_t KC = 384;
+#endif
+
+template <typename T>
+constexpr int64_t NR = NV * Vec<T>::lanes;
+// Columns of b packed at a time, and rows of c kept near while k advances over a packed b.
+template <typename T>
+constexpr int64_t NB = 480 * sizeof(float) / sizeof(T);
+constexpr int64_t MB = 768;
+// Room after each row of a filled panel, so that rows do not share cache sets.
+constexpr int64_t PAD = 16;
+
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+// c (R, V vectors) = or += a times b, where a is packed (R values for each step) or has rows of stride ars.
+template <typename T, int R, int V, bool PACKED>
+void micro(int64_t k, const T* a, int64_t ars, const T* b, int64_t bs, T* c, int64_t ldc, const T* bias, bool add) {
+  typedef typename Vec<T>::type vec;
+  constexpr int L = Vec<T>::lanes;
+  vec acc[R][V];
+  UNROLL for (int i = 0; i < R; i++) {
+    UNROLL for (int j = 0; j < V; j++) acc[i][j] = vec{};
+  }
+  for (int64_t p = 0; p < k; p++, a += PACKED ? R : 1, b += bs) {
+    vec bv[V];
+    UNROLL for (int j = 0; j < V; j++) {
+      bv[j] = load(b + j * L);
+      __builtin_prefetch(b + 8 * bs + j * L);
+    }
+    UNROLL for (int i = 0; i < R; i++) {
+      const vec av = splat(PACKED ? a[i] : a[i * ars]);
+      UNROLL for (int j = 0; j < V; j++) acc[i][j] = fma(av, bv[j], acc[i][j]);
+    }
+  }
+  if (add) {
+    UNROLL for (int i = 0; i < R; i++) {
+      UNROLL for (int j = 0; j < V; j++) store(c + i * ldc + j * L, load(c + i * ldc + j * L) + acc[i][j]);
+    }
+  } else if (bias) {
+    UNROLL for (int i = 0; i < R; i++) {
+      UNROLL for (int j = 0; j < V; j++) store(c + i * ldc + j * L, load(bias + j * L) + acc[i][j]);
+    }
+  } else {
+    UNROLL for (int i = 0; i < R; i++) {
+      UNROLL for (int j = 0; j < V; j++) store(c + i * ldc + j * L, acc[i][j]);
+    }
+  }
+}
+
+template <typename T>
+using Micro = void (*)(int64_t, const T*, int64_t, const T*, int64_t, T*, int64_t, const T*, bool);
+
+// micro for each number of rows and vectors.
+template <typename T, bool PACKED>
+struct Table {
+#define ROW(R) {micro<T, R, 1, PACKED>, micro<T, R, 2, PACKED>, micro<T, R, NV, PACKED>}
+  static constexpr Micro<T> at[MR][3] = {ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6),
+#if defined(__AVX512F__)
+                                         ROW(7), ROW(8)
+#endif
+  };
+#undef ROW
+};
+
+// out[p * R + i] = x[i * ld + p] for i < rows: 4 by 4 transposes, 64 steps at a time so that out stays in L1.
+template <typename T>
+void pack_across(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_t R) {
+  typedef typename Vec<T>::quad quad;
+  int64_t p0 = 0;
+  if (rows >= 4) {
+    for (; p0 + 4 <= k; p0 += 64) {
+      const int64_t end = min64(p0 + 64, k) - 3;
+      for (int64_t i0 = 0; i0 < rows; i0 += 4) {
+        const int64_t i = min64(i0, rows - 4);  // the last group overlaps the one before
+        const T* r = x + i * ld;
+        T* o = out + i;
+        for (int64_t p = p0; p < end; p += 4) {
+          const quad a = *(const quad*)(r + p), b = *(const quad*)(r + ld + p);
+          const quad c = *(const quad*)(r + 2 * ld + p), d = *(const quad*)(r + 3 * ld + p);
+          const quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+          const quad ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+          const quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+          const quad cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+          *(quad*)(o + p * R) = __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5);
+          *(quad*)(o + (p + 1) * R) = __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7);
+          *(quad*)(o + (p + 2) * R) = __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5);
+          *(quad*)(o + (p + 3) * R) = __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7);
+        }
+      }
+    }
+    p0 = k / 4 * 4;
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t p = p0; p < k; p++) out[p * R + i] = x[i * ld + p];
+  }
+}
+
+// out[p * R + i] = x[i * rs + p * cs] for i < rows, zero for the rest of R: one panel of a or b.
+template <typename T>
+void pack(int64_t k, int64_t rows, const T* x, int64_t rs, int64_t cs, T* out, int64_t R) {
+  constexpr int L = Vec<T>::lanes;
+  if (rows < R) {
+    for (int64_t p = 0; p < k; p++) {
+      for (int64_t i = rows; i < R; i++) out[p * R + i] = 0;
+    }
+  }
+  if (rs == 1 && rows == NV * L) {
+    for (int64_t p = 0; p < k; p++) {
+      UNROLL for (int j = 0; j < NV; j++) store(out + p * R + j * L, load(x + p * cs + j * L));
+    }
+  } else if (rs == 1 && rows == MR) {
+    for (int64_t p = 0; p < k; p++) {
+      UNROLL for (int i = 0; i < MR; i++) out[p * R + i] = x[p * cs + i];
+    }
+  } else if (rs == 1) {
+    for (int64_t p = 0; p < k; p++) {
+      for (int64_t i = 0; i < rows; i++) out[p * R + i] = x[p * cs + i];
+    }
+  } else if (cs == 1) {
+    pack_across(k, rows, x, rs, out, R);
+  } else {
+    for (int64_t i = 0; i < rows; i++) {
+      for (int64_t p = 0; p < k; p++) out[p * R + i] = x[i * rs + p * cs];
+    }
+  }
+}
+
+template <typename T>
+void panel(int64_t k, int64_t width, const T* b, int64_t b_rs, int64_t b_cs, T* out) {
+  pack(k, width, b, b_cs, b_rs, out, round_up(width, Vec<T>::lanes));
+}
+
+// The sum of R rows of a times four columns of b, both contiguous along k.
+template <typename T, int R>
+void dots(const GemmArgs<T>& g, int64_t i0) {
+  typedef typename Vec<T>::type vec;
+  constexpr int L = Vec<T>::lanes;
+  const T* a = g.a + i0 * g.a_rs;
+  for (int64_t j0 = 0; j0 < g.n; j0 += 4) {
+    const int64_t cols = min64(4, g.n - j0);
+    const T* b[4];
+    for (int j = 0; j < 4; j++) b[j] = g.b + (j0 + (j < cols ? j : 0)) * g.b_cs;
+    vec acc[R][4];
+    UNROLL for (int i = 0; i < R; i++) {
+      UNROLL for (int j = 0; j < 4; j++) acc[i][j] = vec{};
+    }
+    int64_t p = 0;
+    for (; p + L <= g.k; p += L) {
+      UNROLL for (int j = 0; j < 4; j++) {
+        const vec bv = load(b[j] + p);
+        UNROLL for (int i = 0; i < R; i++) acc[i][j] = fma(load(a + i * g.a_rs + p), bv, acc[i][j]);
+      }
+    }
+    for (int i = 0; i < R; i++) {
+      for (int64_t j = 0; j < cols; j++) {
+        T part[L];
+        store(part, acc[i][j]);
+        for (int64_t q = p; q < g.k; q++) part[q - p] += a[i * g.a_rs + q] * b[j][q];
+        for (int h = L / 2; h > 0; h /= 2) {
+          for (int l = 0; l < h; l++) part[l] += part[l + h];
+        }
+        T* c = g.c + (i0 + i) * g.ldc + j0 + j;
+        *c = g.add ? *c + part[0] : g.bias ? g.bias[j0 + j] + part[0] : part[0];
+      }
+    }
+  }
+}
+
+// Columns of b handled in one block: a balanced split in whole panels.
+template <typename T>
+int64_t column_block(int64_t n) {
+  const int64_t blocks = (n + NB<T> / 2) / NB<T>;
+  return blocks > 1 ? round_up((n + blocks - 1) / blocks, NR<T>) : n;
+}
+
+template <typename T>
+int64_t work(const GemmArgs<T>& g) {
+  const int64_t a = MR * (KC + PAD) + 64;
+  if (g.packed) return a;
+  return a + gemm_block(g.k, KC) * round_up(min64(column_block<T>(g.n), g.n), Vec<T>::lanes);
+}
+
+// Columns [j0, j0 + nb) and steps [k0, k0 + kc) for the rows [m0, m1).
+template <typename T>
+void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb, int64_t k0, int64_t kc, const T* bp,
+           bool in_place, T* ap) {
+  constexpr int L = Vec<T>::lanes;
+  const bool add = g.add || k0 > 0;
+  const int64_t m = m1 - m0, panels = (m + MR - 1) / MR;
+  int64_t i = m0;
+  for (int64_t q = 0; q < panels; q++) {
+    const int64_t next = m0 + m * (q + 1) / panels, rows = next - i;
+    const Micro<T>* kernel;
+    int64_t ars = 0;
+    if (g.fill) {
+      ars = kc + PAD;
+      g.fill(g.context, i, rows, k0, kc, ap, ars);
+      kernel = Table<T, false>::at[rows - 1];
+    } else {
+      pack(kc, rows, g.a + i * g.a_rs + k0 * g.a_cs, g.a_rs, g.a_cs, ap, rows);
+      kernel = Table<T, true>::at[rows - 1];
+    }
+    for (int64_t j = 0; j < nb; j += NR<T>) {
+      const int64_t width = min64(NR<T>, nb - j), padded = round_up(width, L);
+      const bool direct = in_place && width == padded;
+      const T* b = direct ? g.b + k0 * g.b_rs + j0 + j : bp + (in_place ? 0 : kc * j);
+      const int64_t bs = direct ? g.b_rs : padded;
+      T* c = g.c + i * g.ldc + j0 + j;
+      const T* bias = g.bias && !add ? g.bias + j0 + j : nullptr;
+      const Micro<T> run = kernel[(padded - 1) / L];
+      if (width == padded) {
+        run(kc, ap, ars, b, bs, c, g.ldc, bias, add);
+        continue;
+      }
+      T edge[MR * NV * L];
+      run(kc, ap, ars, b, bs, edge, padded, nullptr, false);
+      for (int64_t r = 0; r < rows; r++) {
+        for (int64_t x = 0; x < width; x++) {
+          T* out = c + r * g.ldc + x;
+          *out = (add ? *out : bias ? bias[x] : T(0)) + edge[r * padded + x];
+        }
+      }
+    }
+    i = next;
+  }
+}
+
+template <typename T>
+void gemm(const GemmArgs<T>& g) {
+  constexpr int L = Vec<T>::lanes;
+  if (g.k == 0) {
+    for (int64_t i = 0; i < g.m && !g.add; i++) {
+      for (int64_t j = 0; j < g.n; j++) g.c[i * g.ldc + j] = g.bias ? g.bias[j] : T(0);
+    }
+    return;
+  }
+  if (g.m <= 4 && g.b_rs == 1 && g.a_cs == 1 && !g.packed && !g.fill) {
+    if (g.m == 4) dots<T, 4>(g, 0);
+    if (g.m == 3) dots<T, 3>(g, 0);
+    if (g.m == 2) dots<T, 2>(g, 0);
+    if (g.m == 1) dots<T, 1>(g, 0);
+    return;
+  }
+  T* ap = g.work;
+  T* bp = g.work + MR * (KC + PAD) + 64;
+  const int64_t width = column_block<T>(g.n), steps = gemm_block(g.k, KC);
+  if (g.packed) {
+    const int64_t padded = round_up(g.n, L);
+    for (int64_t m0 = 0; m0 < g.m; m0 += MB) {
+      const int64_t m1 = min64(g.m, m0 + MB);
+      for (int64_t j0 = 0; j0 < g.n; j0 += width) {
+        for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
+          const int64_t kc = min64(steps, g.k - k0);
+          block(g, m0, m1, j0, min64(width, g.n - j0), k0, kc, g.packed + k0 * padded + kc * j0, false, ap);
+        }
+      }
+    }
+    return;
+  }
+  const bool in_place = g.b_cs == 1 && g.m <= 4 * MR;
+  for (int64_t j0 = 0; j0 < g.n; j0 += width) {
+    const int64_t nb = min64(width, g.n - j0);
+    for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
+      const int64_t kc = min64(steps, g.k - k0);
+      // In place, only a last panel that is not a whole number of vectors is packed.
+      for (int64_t j = in_place ? (nb % L ? nb / NR<T> * NR<T> : nb) : 0; j < nb; j += NR<T>) {
+        panel(kc, min64(NR<T>, nb - j), g.b + k0 * g.b_rs + (j0 + j) * g.b_cs, g.b_rs, g.b_cs,
+              bp + (in_place ? 0 : kc * j));
+      }
+      block(g, 0, g.m, j0, nb, k0, kc, bp, in_place, ap);
+    }
+  }
+}
+
+template <typename T>
+void multiply_add(int64_t n, const T* a, const T* b, T* y) {
+  constexpr int L = Vec<T>::lanes;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, fma(load(a + i), load(b + i), load(y + i)));
+  for (; i < n; i++) y[i] += a[i] * b[i];
+}
+
+template <typename T>
+void add(int64_t n, const T* a, T* y) {
+  constexpr int L = Vec<T>::lanes;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, load(y + i) + load(a + i));
+  for (; i < n; i++) y[i] += a[i];
+}
+
+}  // namespace
+
+extern "C" const GemmKernels NEEDLE_ISA_NAME(gemm) = {
+    {MR, NR<float>, W, KC, NB<float>, gemm<float>, work<float>, panel<float>, multiply_add<float>, add<float>},
+    {MR, NR<double>, WD, KC, NB<double>, gemm<double>, work<double>, panel<double>, multiply_add<double>, add<double>},
+};
