@@ -1,6 +1,6 @@
 """Writes progress.json: lines of tqdm's format_meter and numbers of its format_num.
 
-python3 tests/golden/make_progress.py > tests/golden/progress.json   (needs tqdm)
+python3 tests/golden/make_progress.py > tests/golden/progress.json   (needs tqdm; then deno fmt)
 """
 
 import json
