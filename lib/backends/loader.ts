@@ -169,6 +169,8 @@ function limitSpinning(folder: string): void {
   }
 }
 
+const NOT_FOUND = "not found";
+
 /** Undefined if the library at `path` can be used, else why not. */
 function refusal(path: string): string | undefined {
   if (!granted(path)) return `FFI is not permitted; run with --allow-ffi=${folderOf(path)}`;
@@ -182,7 +184,7 @@ function refusal(path: string): string | undefined {
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     const missing = text.includes(path) && /no such file|cannot open shared object/i.test(text);
-    return missing ? "not found" : text.replace(/^(Could not open library: )+/, "");
+    return missing ? NOT_FOUND : text.replace(/^(Could not open library: )+/, "");
   }
   const needed = abiHash();
   if (hash === needed) return undefined;
@@ -203,11 +205,13 @@ function search(backend: NativeBackend): Located {
       : { reason: `Cannot load ${own}, named by ${variable}: ${reason}` };
   }
   const tried: string[] = [];
+  let missing = true;
   for (const folder of [buildFolder(), installFolder()]) {
     if (folder === undefined) continue;
     const path = `${folder}/${file}`;
     const reason = refusal(path);
     if (reason === undefined) return { path };
+    missing &&= reason === NOT_FOUND;
     tried.push(`${path}: ${reason}`);
   }
   if (tried.length === 0) {
@@ -216,7 +220,8 @@ function search(backend: NativeBackend): Located {
         `allow reading HOME (--allow-env=HOME) or name the file in ${variable}`,
     };
   }
-  return { reason: `No usable ${file}; run deno task build. Tried ${tried.join("; ")}` };
+  const hint = missing ? "; run deno task build" : "";
+  return { reason: `Cannot load ${file}: ${tried.join("; ")}${hint}` };
 }
 
 const located = new Map<NativeBackend, Located>();

@@ -1,0 +1,501 @@
+/**
+ * Builds the native libraries: writes csrc/include/needle.h from lib/abi.ts, finds cmake, a compiler
+ * and oneDNN, runs CMake, and prints one line per thing found or skipped and why. Nothing changed
+ * since the last build: it returns at once. `deno task build --help` lists the options.
+ * @module
+ */
+import { abiHash, headerText } from "./lib/abi.ts";
+import {
+  installFolder,
+  libraryFileName,
+  type NativeBackend,
+  VERSION,
+} from "./lib/backends/loader.ts";
+import { env } from "./lib/env.ts";
+
+const HELP = `Builds Needle's native libraries into build/.
+
+Usage: deno task build [options]
+  --install           also copy the libraries into the user's cache, for programs that import mod.ts
+                      from a URL
+  --bundle            only write dist/needle.js, the whole of mod.ts as one ESM file
+  --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
+  --force             build even if nothing changed, and look again for what was skipped
+  --help              this text`;
+
+const ROOT = folderPath(new URL(".", import.meta.url));
+const BUILD = `${ROOT}/build`;
+const CMAKE_BUILD = `${BUILD}/cmake`;
+const DEPS = `${ROOT}/.deps`;
+const HEADER = `${ROOT}/csrc/include/needle.h`;
+const STAMP = `${BUILD}/stamp.json`;
+
+/** The oneDNN wheels of PyPI: oneDNN 3.2 with GNU OpenMP, for Linux on x86-64. */
+const ONEDNN_WHEELS = [
+  {
+    name: "onednn-cpu-gomp",
+    version: "2023.2.0",
+    sha256: "2f22a54d6a890ed14bfa185d42a4be65d8b5b1df85dc1f0f3a9abe31620416fb",
+  },
+  {
+    name: "onednn-devel-cpu-gomp",
+    version: "2023.2.0",
+    sha256: "9763c69e8c907e119056bd52ad918ca84ac9ba939d130a99dfa95ccca3e5e284",
+  },
+] as const;
+const ONEDNN_ROOT = `${DEPS}/onednn-2023.2.0`;
+const ONEDNN_LIBRARY = "libdnnl.so.3";
+
+/** Options of {@linkcode ensureBuilt}. */
+export interface BuildOptions {
+  /** Install a missing compiler with apt-get. */
+  readonly installCompiler?: boolean;
+  /** Build even if nothing changed. */
+  readonly force?: boolean;
+  /** Print nothing when there is nothing to build. */
+  readonly quiet?: boolean;
+}
+
+/** What a build left in `build/`. */
+export interface BuildResult {
+  /** The libraries that were built. */
+  readonly built: readonly NativeBackend[];
+  /** The libraries that were not, with the reason. */
+  readonly skipped: Readonly<Partial<Record<NativeBackend, string>>>;
+}
+
+/** The record of the last build: what went in, what came out. */
+interface Stamp extends BuildResult {
+  readonly key: string;
+}
+
+function folderPath(url: URL): string {
+  const path = decodeURIComponent(url.pathname).replace(/\/$/, "");
+  return Deno.build.os === "windows" ? path.replace(/^\//, "") : path;
+}
+
+function say(what: string, text: string): void {
+  console.log(`${what.padEnd(9)} ${text}`);
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The end of a program's output: what is worth showing of a failure. */
+function lastLines(text: string, count: number): string {
+  return text.trimEnd().split("\n").slice(-count).join("\n");
+}
+
+interface Run {
+  readonly ok: boolean;
+  readonly output: string;
+}
+
+/** Runs a program to its end and gives what it printed, standard error included. */
+async function run(program: string, args: readonly string[]): Promise<Run> {
+  try {
+    const command = new Deno.Command(program, { args: [...args], stdin: "null" });
+    const { success, stdout, stderr } = await command.output();
+    const decoder = new TextDecoder();
+    return { ok: success, output: decoder.decode(stdout) + decoder.decode(stderr) };
+  } catch (error) {
+    return { ok: false, output: message(error) };
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes a file so that no reader ever sees half of it. */
+function writeWhole(path: string, text: string): void {
+  const temporary = `${path}.${Deno.pid}.tmp`;
+  Deno.writeTextFileSync(temporary, text);
+  Deno.renameSync(temporary, path);
+}
+
+/** The full path of a program on PATH, or undefined. */
+function which(...names: readonly string[]): string | undefined {
+  const windows = Deno.build.os === "windows";
+  const folders = (env("PATH") ?? "").split(windows ? ";" : ":");
+  for (const name of names) {
+    if (/[/\\]/.test(name) && exists(name)) return name;
+    for (const folder of folders) {
+      const path = `${folder}/${name}${windows ? ".exe" : ""}`;
+      if (folder !== "" && exists(path)) return path;
+    }
+  }
+  return undefined;
+}
+
+function findPython(): string | undefined {
+  return which("python3", "python");
+}
+
+function findCompiler(): string | undefined {
+  const own = env("CXX");
+  return own === undefined ? which("c++", "g++", "clang++") : which(own);
+}
+
+/** Runs pip, and throws with its last lines if it fails. */
+async function pip(args: readonly string[]): Promise<void> {
+  const python = findPython();
+  if (python === undefined) throw new Error("python3 is not on PATH");
+  const common = ["--disable-pip-version-check", "--quiet", "--retries", "1", "--timeout", "20"];
+  const { ok, output } = await run(python, ["-m", "pip", ...args, ...common]);
+  if (!ok) throw new Error(`pip failed: ${lastLines(output, 1)}`);
+}
+
+/** A build tool from PATH, else from its PyPI wheel in .deps/. */
+async function findTool(name: "cmake" | "ninja", requirement: string): Promise<string> {
+  const found = which(name);
+  if (found !== undefined) return found;
+  const folder = `${DEPS}/${requirement.replace("==", "-")}`;
+  const binary = `${folder}/${name}/data/bin/${name}`;
+  const script = `${folder}/bin/${name}`;
+  if (!exists(folder)) {
+    say(name, `not on PATH: fetching ${requirement} from PyPI into .deps/`);
+    const temporary = `${folder}.${Deno.pid}.tmp`;
+    await pip(["install", "--target", temporary, requirement]);
+    Deno.renameSync(temporary, folder);
+  }
+  const tool = which(binary, script);
+  if (tool === undefined) throw new Error(`${requirement} from PyPI has no ${name} program`);
+  return tool;
+}
+
+/** CMake's generator and, where it is not on PATH, the program behind it. */
+async function findGenerator(): Promise<string[]> {
+  const ninja = which("ninja");
+  if (ninja !== undefined) return ["-G", "Ninja"];
+  if (which("make") !== undefined) return ["-G", "Unix Makefiles"];
+  return ["-G", "Ninja", `-DCMAKE_MAKE_PROGRAM=${await findTool("ninja", "ninja==1.11.1.4")}`];
+}
+
+/** Finds a C++ compiler, installs one where that is allowed, or throws with the command to type. */
+async function needCompiler(options: BuildOptions): Promise<string> {
+  const found = findCompiler();
+  if (found !== undefined) return found;
+  if (env("CXX") !== undefined) throw new Error(`CXX=${env("CXX")} is not a program`);
+  const commands: Readonly<Record<string, string>> = {
+    "apt-get": "sudo apt-get install -y g++",
+    dnf: "sudo dnf install gcc-c++",
+    pacman: "sudo pacman -S gcc",
+    apk: "sudo apk add g++",
+  };
+  const manager = which(...Object.keys(commands))?.replace(/^.*\//, "") ?? "";
+  const fallback = Deno.build.os === "darwin" ? "xcode-select --install" : "install g++ or clang++";
+  const hint = commands[manager] ?? fallback;
+  const wanted = options.installCompiler === true || env("CI") !== undefined;
+  if (!wanted || manager !== "apt-get" || (await run("id", ["-u"])).output.trim() !== "0") {
+    throw new Error(`no C++ compiler on PATH; get one with: ${hint}`);
+  }
+  say("compiler", "not on PATH: running apt-get install g++");
+  await run("apt-get", ["update"]);
+  const { ok, output } = await run("apt-get", ["install", "-y", "--no-install-recommends", "g++"]);
+  const installed = findCompiler();
+  if (ok && installed !== undefined) return installed;
+  throw new Error(`apt-get install g++ failed: ${lastLines(output, 3)}`);
+}
+
+/** The programs that a build needs. */
+interface Tools {
+  readonly compiler: string;
+  readonly cmake: string;
+  /** CMake's options that choose the program behind it. */
+  readonly generator: readonly string[];
+}
+
+async function findTools(options: BuildOptions): Promise<Tools> {
+  const compiler = await needCompiler(options);
+  const cmake = await findTool("cmake", "cmake==3.31.6");
+  return { compiler, cmake, generator: await findGenerator() };
+}
+
+async function sha256(data: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", data)).toHex();
+}
+
+/** Downloads the oneDNN wheels and unpacks headers and library into .deps/; throws where it cannot. */
+async function fetchOneDnn(): Promise<void> {
+  if (exists(ONEDNN_ROOT)) return;
+  if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
+    throw new Error("no oneDNN 3 on this system, and its PyPI wheels are for Linux on x86-64 only");
+  }
+  const python = findPython();
+  if (python === undefined) {
+    throw new Error("no oneDNN 3 on this system, and no python3 to fetch it from PyPI");
+  }
+  const temporary = `${ONEDNN_ROOT}.${Deno.pid}.tmp`;
+  Deno.mkdirSync(temporary, { recursive: true });
+  try {
+    say("oneDNN", "not on this system: fetching oneDNN 3.2 from PyPI into .deps/");
+    const requirements = ONEDNN_WHEELS.map(({ name, version }) => `${name}==${version}`);
+    await pip(["download", "--no-deps", "--only-binary=:all:", "-d", temporary, ...requirements]);
+    for (const { name, version, sha256: expected } of ONEDNN_WHEELS) {
+      const prefix = `${name.replaceAll("-", "_")}-${version}`;
+      const wheel = [...Deno.readDirSync(temporary)]
+        .find((file) => file.name.startsWith(prefix) && file.name.endsWith(".whl"));
+      if (wheel === undefined) throw new Error(`pip downloaded no wheel of ${name}`);
+      const path = `${temporary}/${wheel.name}`;
+      if (await sha256(Deno.readFileSync(path)) !== expected) {
+        throw new Error(`the wheel of ${name} ${version} is not the expected file (SHA-256)`);
+      }
+      const unzip = await run(python, ["-m", "zipfile", "-e", path, temporary]);
+      if (!unzip.ok) throw new Error(`cannot unpack ${wheel.name}: ${lastLines(unzip.output, 1)}`);
+      Deno.removeSync(path);
+    }
+    // The wheel holds the library three times (links become copies in a zip): one is kept.
+    const unpacked = `${temporary}/tree`;
+    const data = (wheel: number): string =>
+      `${temporary}/${ONEDNN_WHEELS[wheel]?.name.replaceAll("-", "_")}-2023.2.0.data/data`;
+    Deno.mkdirSync(`${unpacked}/lib`, { recursive: true });
+    Deno.renameSync(`${data(0)}/lib/${ONEDNN_LIBRARY}`, `${unpacked}/lib/${ONEDNN_LIBRARY}`);
+    Deno.renameSync(`${data(0)}/share/doc/onednn`, `${unpacked}/doc`);
+    Deno.renameSync(`${data(1)}/include`, `${unpacked}/include`);
+    Deno.renameSync(unpacked, ONEDNN_ROOT);
+  } finally {
+    Deno.removeSync(temporary, { recursive: true });
+  }
+}
+
+function* sources(folder: string): Generator<string> {
+  const entries = [...Deno.readDirSync(folder)].sort((a, b) => a.name < b.name ? -1 : 1);
+  for (const entry of entries) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) yield* sources(path);
+    else if (path !== HEADER && !entry.name.endsWith(".tmp")) yield path;
+  }
+}
+
+/** A hash of everything that the libraries are made from. */
+async function buildKey(compiler: string): Promise<string> {
+  const parts = [headerText(), VERSION];
+  const { size, mtime } = Deno.statSync(compiler);
+  parts.push(`${Deno.realPathSync(compiler)} ${size} ${mtime?.getTime()}`);
+  for (const path of [...sources(`${ROOT}/csrc`), `${ROOT}/build.ts`]) {
+    parts.push(path, Deno.readTextFileSync(path));
+  }
+  return await sha256(new TextEncoder().encode(parts.join("\0")));
+}
+
+function upToDate(key: string): Stamp | undefined {
+  const text = readText(STAMP);
+  if (text === undefined) return undefined;
+  const stamp = JSON.parse(text) as Stamp;
+  const whole = stamp.built.every((name) => exists(`${BUILD}/${libraryFileName(name)}`));
+  return stamp.key === key && whole ? stamp : undefined;
+}
+
+function report(result: BuildResult, note: string): void {
+  for (const name of result.built) say(name, `build/${libraryFileName(name)}${note}`);
+  for (const [name, reason] of Object.entries(result.skipped)) say(name, `skipped: ${reason}`);
+}
+
+/** Waits for the lock on build/, which a finished or killed process loses by itself. */
+async function lockBuild(): Promise<Deno.FsFile> {
+  const path = `${BUILD}/lock`;
+  const file = Deno.openSync(path, { read: true, write: true, create: true });
+  if (!await file.tryLock(true)) {
+    say("build", `waiting for another build (process ${readText(path)?.trim() || "unknown"})`);
+    await file.lock(true);
+  }
+  file.truncateSync();
+  file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
+  return file;
+}
+
+/** Puts a built file into build/ in one step: a program may have the old one open. */
+function publish(from: string, to: string): void {
+  const temporary = `${to}.${Deno.pid}.tmp`;
+  Deno.copyFileSync(from, temporary);
+  Deno.renameSync(temporary, to);
+}
+
+async function configure(tools: Tools, dnnlRoot: string): Promise<string> {
+  const { ok, output } = await run(tools.cmake, [
+    ...["-S", `${ROOT}/csrc`, "-B", CMAKE_BUILD, ...tools.generator],
+    "-DCMAKE_BUILD_TYPE=Release",
+    `-DCMAKE_CXX_COMPILER=${tools.compiler}`,
+    `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${CMAKE_BUILD}/lib`,
+    `-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=${CMAKE_BUILD}/lib`,
+    `-DNEEDLE_VERSION=${VERSION}`,
+    `-DNEEDLE_DNNL_ROOT=${dnnlRoot}`,
+  ]);
+  if (!ok) throw new Error(`CMake failed:\n${lastLines(output, 40)}`);
+  return output;
+}
+
+/** Finds oneDNN: CMake looks on the system, else the wheels are fetched and CMake runs again. */
+async function configureWithDnnl(tools: Tools): Promise<string | undefined> {
+  const found = /NEEDLE_DNNL: (.*)/;
+  const first = await configure(tools, exists(ONEDNN_ROOT) ? ONEDNN_ROOT : "");
+  let answer = found.exec(first)?.[1];
+  if (answer === undefined) {
+    try {
+      await fetchOneDnn();
+    } catch (error) {
+      say("oneDNN", `not found: ${message(error)}`);
+      return message(error);
+    }
+    answer = found.exec(await configure(tools, ONEDNN_ROOT))?.[1];
+  }
+  if (answer === undefined) throw new Error(`CMake does not accept the oneDNN in ${ONEDNN_ROOT}`);
+  say("oneDNN", answer);
+  return undefined;
+}
+
+async function compile(tools: Tools, key: string): Promise<Stamp> {
+  const start = performance.now();
+  say("compiler", tools.compiler);
+  say("cmake", tools.cmake);
+  // A build folder of another generator or compiler cannot be used again.
+  const setup = JSON.stringify(tools);
+  if (readText(`${BUILD}/setup.json`) !== setup && exists(CMAKE_BUILD)) {
+    Deno.removeSync(CMAKE_BUILD, { recursive: true });
+  }
+  writeWhole(`${BUILD}/setup.json`, setup);
+  const dnnlSkipped = await configureWithDnnl(tools);
+  say("build", "compiling, which takes minutes the first time");
+  const jobs = String(navigator.hardwareConcurrency);
+  const { ok, output } = await run(tools.cmake, ["--build", CMAKE_BUILD, "-j", jobs]);
+  if (!ok) throw new Error(`Compiling failed:\n${lastLines(output, 60)}`);
+  const built: NativeBackend[] = dnnlSkipped === undefined ? ["cpu", "dnnl"] : ["cpu"];
+  for (const name of ["spin", ...built] as const) {
+    const file = libraryFileName(name);
+    publish(`${CMAKE_BUILD}/lib/${file}`, `${BUILD}/${file}`);
+  }
+  const bundled = `${ONEDNN_ROOT}/lib/${ONEDNN_LIBRARY}`;
+  if (dnnlSkipped === undefined && exists(bundled)) publish(bundled, `${BUILD}/${ONEDNN_LIBRARY}`);
+  const stamp = { key, built, skipped: dnnlSkipped === undefined ? {} : { dnnl: dnnlSkipped } };
+  writeWhole(STAMP, JSON.stringify(stamp));
+  report(stamp, ` (${((performance.now() - start) / 1000).toFixed(1)} s)`);
+  return stamp;
+}
+
+/**
+ * Builds what is missing or out of date in `build/`; without a compiler or cmake the libraries are
+ * skipped with the reason, and Needle works on its reference backend.
+ *
+ * @throws {Error} If the compiler refuses the sources.
+ */
+export async function ensureBuilt(options: BuildOptions = {}): Promise<BuildResult> {
+  Deno.mkdirSync(BUILD, { recursive: true });
+  Deno.mkdirSync(DEPS, { recursive: true });
+  const lock = await lockBuild();
+  try {
+    const text = headerText();
+    if (readText(HEADER) !== text) {
+      Deno.mkdirSync(`${ROOT}/csrc/include`, { recursive: true });
+      writeWhole(HEADER, text);
+      say("header", `wrote csrc/include/needle.h (ABI hash ${abiHash()})`);
+    }
+    let tools: Tools;
+    try {
+      tools = await findTools(options);
+    } catch (error) {
+      const reason = message(error);
+      const result: BuildResult = { built: [], skipped: { cpu: reason, dnnl: reason } };
+      report(result, "");
+      return result;
+    }
+    const key = await buildKey(tools.compiler);
+    const done = options.force === true ? undefined : upToDate(key);
+    if (done !== undefined) {
+      if (options.quiet !== true) report(done, " is up to date");
+      return done;
+    }
+    return await compile(tools, key);
+  } finally {
+    lock.close();
+  }
+}
+
+/** Copies the libraries into the user's cache; what is installed already stays as it is. */
+function install(result: BuildResult): void {
+  const folder = installFolder();
+  if (folder === undefined) throw new Error("Cannot install: HOME and NEEDLE_CACHE_DIR are unset");
+  Deno.mkdirSync(folder, { recursive: true });
+  const files = result.built.map((name) => libraryFileName(name));
+  if (files.length > 0) files.unshift(libraryFileName("spin"));
+  if (result.built.includes("dnnl") && exists(`${BUILD}/${ONEDNN_LIBRARY}`)) {
+    files.unshift(ONEDNN_LIBRARY);
+  }
+  for (const file of files) {
+    const target = `${folder}/${file}`;
+    if (exists(target)) {
+      say("install", `${target} is there already`);
+      continue;
+    }
+    const temporary = `${target}.${Deno.pid}.tmp`;
+    Deno.copyFileSync(`${BUILD}/${file}`, temporary);
+    Deno.renameSync(temporary, target);
+    say("install", target);
+  }
+}
+
+/** Writes dist/needle.js with esbuild: mod.ts and everything it imports, as one ESM file. */
+async function bundle(): Promise<void> {
+  const esbuild = await import("npm:esbuild@0.25.9");
+  const file = `${ROOT}/dist/needle.js`;
+  try {
+    await esbuild.build({
+      entryPoints: [`${ROOT}/mod.ts`],
+      outfile: file,
+      bundle: true,
+      format: "esm",
+      target: "esnext",
+      platform: "neutral",
+      external: ["node:*"],
+      legalComments: "none",
+      banner: { js: `// Needle ${VERSION}, bundled from mod.ts; MIT license` },
+    });
+  } finally {
+    await esbuild.stop();
+  }
+  say("bundle", `dist/needle.js (${Math.round(Deno.statSync(file).size / 1024)} KB)`);
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const known = ["--install", "--bundle", "--install-compiler", "--force", "--help"];
+  const unknown = args.find((arg) => !known.includes(arg));
+  if (unknown !== undefined) {
+    console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
+    return 2;
+  }
+  if (args.includes("--help")) {
+    console.log(HELP);
+    return 0;
+  }
+  try {
+    if (args.includes("--bundle")) {
+      await bundle();
+      return 0;
+    }
+    const result = await ensureBuilt({
+      installCompiler: args.includes("--install-compiler"),
+      force: args.includes("--force"),
+    });
+    if (args.includes("--install")) install(result);
+    return 0;
+  } catch (error) {
+    console.error(message(error));
+    return 1;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
