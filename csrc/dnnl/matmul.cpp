@@ -1,7 +1,7 @@
-// Matrix products through oneDNN: dnnl_sgemm where the second factor is read along its rows, the matmul primitive
-// where it is transposed and large (sgemm repacks it slowly there), for batches and for a fused bias. The choice
-// depends on the shape alone. Other dtypes, strides that BLAS cannot express and empty products go to our own
-// kernels: cpu/matmul.cpp, compiled under the names needle_cpu_*.
+// Matrix products through oneDNN: dnnl_sgemm where the second factor is read along its rows, the matmul
+// primitive where it is transposed and large (sgemm repacks it slowly there), for batches and for a fused
+// bias. The choice depends on the shape alone. Other dtypes, strides that BLAS cannot express and empty
+// products go to our own kernels: cpu/matmul.cpp, compiled under the names needle_cpu_*.
 #include <algorithm>
 #include <cstring>
 
@@ -23,8 +23,8 @@ enum Op : int64_t { kMatmul = 1, kLinear = 2 };
 // From this many elements of a transposed second factor on, the primitive is faster than sgemm.
 constexpr int64_t kPrimitiveElements = 65536;
 
-// A matrix as BLAS describes it: stored as it is ('N') or transposed ('T'), with the distance between its rows or
-// columns in memory.
+// A matrix as BLAS describes it: stored as it is ('N') or transposed ('T'), with the distance between its
+// rows or columns in memory.
 struct Stored {
   char form = 0;  // 0: neither
   int64_t ld = 0;
@@ -55,7 +55,8 @@ Argument argument(int index, dnnl_query_t query, int query_index, const Layout& 
 }
 
 dnnl_status_t create(Primitive* primitive, const Product& p, bool bias) {
-  const dnnl_dims_t as = {p.a_step == 0 ? 1 : p.count, p.m, p.k}, bs = {p.b_step == 0 ? 1 : p.count, p.k, p.n};
+  const dnnl_dims_t as = {p.a_step == 0 ? 1 : p.count, p.m, p.k},
+                    bs = {p.b_step == 0 ? 1 : p.count, p.k, p.n};
   const dnnl_dims_t cs = {p.count, p.m, p.n}, ones = {1, 1, p.n};
   const dnnl_dims_t at = {p.a_step == 0 ? p.m * p.k : p.a_step, row_stride(p.a), col_stride(p.a)};
   const dnnl_dims_t bt = {p.b_step == 0 ? p.k * p.n : p.b_step, row_stride(p.b), col_stride(p.b)};
@@ -77,8 +78,8 @@ dnnl_status_t create(Primitive* primitive, const Product& p, bool bias) {
 }
 
 int32_t run(const Product& p, const float* a, const float* b, const float* bias, float* c) {
-  const Key key = {{bias == nullptr ? kMatmul : kLinear, thread_count(), p.m, p.n, p.k, p.a.form, p.a.ld, p.b.form,
-                    p.b.ld, p.count, p.a_step, p.b_step}};
+  const Key key = {{bias == nullptr ? kMatmul : kLinear, thread_count(), p.m, p.n, p.k, p.a.form, p.a.ld,
+                    p.b.form, p.b.ld, p.count, p.a_step, p.b_step}};
   bool fresh = false;
   Primitive* primitive = find(key, &fresh);
   if (fresh) {
@@ -94,8 +95,8 @@ int32_t run(const Product& p, const float* a, const float* b, const float* bias,
 
 }  // namespace
 
-int32_t gemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-             const float* b, int64_t ldb, bool add, float* c) {
+int32_t gemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a,
+             int64_t lda, const float* b, int64_t ldb, bool add, float* c) {
   if (b_transposed && !a_transposed && !add && n * k >= kPrimitiveElements) {
     return run({m, n, k, {'N', lda}, {'T', ldb}, 1, 0, 0}, a, b, nullptr, c);
   }
@@ -142,12 +143,15 @@ using namespace needle;
 using namespace needle::onednn;
 
 NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
-                                    double out_off, int32_t dtypes, double count, const double* desc) noexcept {
-  const auto m = static_cast<int64_t>(desc[0]), n = static_cast<int64_t>(desc[1]), k = static_cast<int64_t>(desc[2]);
+                                    double out_off, int32_t dtypes, double count,
+                                    const double* desc) noexcept {
+  const auto m = static_cast<int64_t>(desc[0]), n = static_cast<int64_t>(desc[1]),
+             k = static_cast<int64_t>(desc[2]);
   const Stored sa = stored(m, k, static_cast<int64_t>(desc[3]), static_cast<int64_t>(desc[4]));
   const Stored sb = stored(k, n, static_cast<int64_t>(desc[5]), static_cast<int64_t>(desc[6]));
   const int ndim = static_cast<int>(desc[7]);
-  if ((dtypes & 255) != kFloat32 || count == 0 || k == 0 || sa.form == 0 || sb.form == 0 || ndim > kMaxBatchDims) {
+  if ((dtypes & 255) != kFloat32 || count == 0 || k == 0 || sa.form == 0 || sb.form == 0 ||
+      ndim > kMaxBatchDims) {
     return needle_cpu_matmul(a, a_off, b, b_off, out, out_off, dtypes, count, desc);
   }
   join_team();
@@ -180,9 +184,9 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
   }
 }
 
-NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off, const void* bias,
-                                    double bias_off, void* y, double y_off, int32_t dtypes, double count,
-                                    const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off,
+                                    const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
+                                    double count, const double* desc) noexcept {
   const auto rows = static_cast<int64_t>(desc[0]), in = static_cast<int64_t>(desc[1]);
   const auto out = static_cast<int64_t>(desc[2]);
   if ((dtypes & 255) != kFloat32 || count == 0 || in == 0) {

@@ -1,6 +1,7 @@
-// oneDNN primitives behind a cache by shape. A primitive is made once for a key (op, shapes, flags) together with
-// its memory objects, its scratch memory and the reorders between the caller's layouts and its own; later calls only
-// set data pointers. The cache belongs to the calling thread, since the memory objects hold the pointers of a call.
+// oneDNN primitives behind a cache by shape. A primitive is made once for a key (op, shapes, flags) together
+// with its memory objects, its scratch memory and the reorders between the caller's layouts and its own;
+// later calls only set data pointers. The cache belongs to the calling thread, since the memory objects hold
+// the pointers of a call.
 #pragma once
 
 #include <oneapi/dnnl/dnnl.h>
@@ -21,8 +22,8 @@ struct Key {
 class Layout {
  public:
   Layout() = default;
-  Layout(int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag);           // float32 in a named format
-  Layout(int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides);       // float32, strides in elements
+  Layout(int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag);      // float32 in a named format
+  Layout(int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides);  // float32, strides in elements
   Layout(const Layout&) = delete;
   Layout& operator=(const Layout&) = delete;
   ~Layout();
@@ -34,8 +35,8 @@ class Layout {
 
 // One tensor argument of a primitive: which it is, and how the caller's data lie.
 struct Argument {
-  int index;                     // DNNL_ARG_SRC, ...
-  dnnl_query_t query;            // asks the primitive for its own layout
+  int index;           // DNNL_ARG_SRC, ...
+  dnnl_query_t query;  // asks the primitive for its own layout
   int query_index;
   const_dnnl_memory_desc_t user;
   bool output;
@@ -60,9 +61,9 @@ class Primitive {
  private:
   struct Port {
     dnnl_memory_t user = nullptr;
-    dnnl_memory_t own = nullptr;            // null where the primitive works in the caller's layout
+    dnnl_memory_t own = nullptr;  // null where the primitive works in the caller's layout
     dnnl_primitive_t reorder = nullptr;
-    size_t bytes = 0;                       // of `own`
+    size_t bytes = 0;  // of `own`
     bool output = false;
   };
   dnnl_primitive_t primitive_ = nullptr;
