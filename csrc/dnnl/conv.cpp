@@ -33,11 +33,11 @@ struct Shape {
   bool dense() const { return P * Q == 1 && groups == 1; }
 };
 
-// The formats to try for the two activations, best first; `any` leaves the choice to oneDNN. Its brgemm kernels
-// are taken for channels-last on both sides and win on large images. With one side free the older direct kernels
-// are taken, which win by up to 1.6 times on small images; for the strided input gradient there they want blocked
-// data, which is up to 2.7 times as fast in spite of the reorders. Both free gives blocked formats where nothing
-// else runs.
+// The formats to try for the two activations, best first; `any` leaves the choice to oneDNN. Its brgemm
+// kernels are taken for channels-last on both sides and win on large images. With one side free the older
+// direct kernels are taken, which win by up to 1.6 times on small images; for the strided input gradient
+// there they want blocked data, which is up to 2.7 times as fast in spite of the reorders. Both free gives
+// blocked formats where nothing else runs.
 struct Formats {
   dnnl_format_tag_t src, dst;
 };
