@@ -219,13 +219,3 @@ const MISSING = { missingDataset: true };
 export function isMissingDataset(error: unknown): boolean {
   return error instanceof Error && error.cause === MISSING;
 }
-
-/** Throws a TypeError that names the keys of an options object that are not in `known`. */
-export function checkKeys(what: string, options: object, known: readonly string[]): void {
-  const unknown = Object.keys(options).filter((key) => !known.includes(key));
-  if (unknown.length > 0) {
-    throw new TypeError(
-      `Cannot use option ${unknown.join(", ")} of ${what}: it takes ${known.join(", ")}`,
-    );
-  }
-}
