@@ -1,0 +1,187 @@
+// Devices: names, availability with the reason when missing, and the default device.
+// A device is found and opened at first use; nothing happens when this module is imported.
+
+import { type Allocator, hostPool, type MemoryCounts } from "./storage.ts";
+import type { Backend } from "./backend.ts";
+import { referenceBackend } from "./backends/reference.ts";
+import { openNative } from "./backends/native.ts";
+import { checkedBackend } from "./backends/checked.ts";
+import { env } from "./env.ts";
+
+/** What `devices()` tells about a device. */
+export interface DeviceReport {
+  /** The device's name. */
+  readonly name: string;
+  /** Whether tensors can be put there now. */
+  readonly available: boolean;
+  /** Why not, and what to do. */
+  readonly reason?: string;
+  /** The native library in use. */
+  readonly library?: string;
+  /** Version of the library behind it. */
+  readonly version?: string;
+  /** Threads that kernels use. */
+  readonly threads?: number;
+  /** Instruction set level of the kernels. */
+  readonly isa?: string;
+}
+
+/** A place where tensors live and compute. Get one from `reference()`, `cpu()` or `dnnl()`. */
+export class Device {
+  /** The name, as `NEEDLE_DEVICE` takes it. */
+  readonly name: string;
+  /** Index into per-op kernel tables. */
+  readonly id: number;
+  /** Where storages get their memory. */
+  readonly allocator: Allocator;
+  readonly #open: () => Backend | string;
+  #backend: Backend | null = null;
+  #reason: string | null = null;
+
+  /** Devices are made by this module alone. */
+  constructor(name: string, id: number, allocator: Allocator, open: () => Backend | string) {
+    this.name = name;
+    this.id = id;
+    this.allocator = allocator;
+    this.#open = open;
+  }
+
+  #probe(): void {
+    if (this.#backend !== null || this.#reason !== null) return;
+    const result = this.#open();
+    if (typeof result === "string") {
+      this.#reason = result;
+    } else {
+      this.#backend = env("NEEDLE_CHECK") && result !== referenceBackend
+        ? checkedBackend(result)
+        : result;
+    }
+  }
+
+  /** Whether this device can be used. */
+  get available(): boolean {
+    this.#probe();
+    return this.#backend !== null;
+  }
+
+  /** Why the device is not available, or undefined when it is. */
+  get reason(): string | undefined {
+    this.#probe();
+    return this.#reason ?? undefined;
+  }
+
+  /** The kernels of this device. Throws an Error with the reason when there are none. */
+  get backend(): Backend {
+    if (this.#backend !== null) return this.#backend;
+    this.#probe();
+    if (this.#backend === null) {
+      throw new Error(`Device "${this.name}" is not available: ${this.#reason}`);
+    }
+    return this.#backend;
+  }
+
+  /** What is known about this device. */
+  report(): DeviceReport {
+    this.#probe();
+    if (this.#backend === null) {
+      return { name: this.name, available: false, reason: this.#reason! };
+    }
+    return { name: this.name, available: true, ...this.#backend.info() };
+  }
+
+  /** The name. */
+  toString(): string {
+    return this.name;
+  }
+}
+
+const referenceDevice = new Device("reference", 0, hostPool, () => referenceBackend);
+const cpuDevice = new Device("cpu", 1, hostPool, () => openNative("cpu"));
+const dnnlDevice = new Device("dnnl", 2, hostPool, () => openNative("dnnl"));
+const all: readonly Device[] = [referenceDevice, cpuDevice, dnnlDevice];
+
+/** The plain TypeScript device: always there, slow, the meaning of every op. */
+export function reference(): Device {
+  return referenceDevice;
+}
+
+/** Needle's own native kernels (OpenMP and SIMD). */
+export function cpu(): Device {
+  return cpuDevice;
+}
+
+/** oneDNN for matmul and convolution, Needle's own kernels for the rest. */
+export function dnnl(): Device {
+  return dnnlDevice;
+}
+
+/** A report on every device, available or not. */
+export function devices(): DeviceReport[] {
+  return all.map((d) => d.report());
+}
+
+/** The device called `name`. Throws a RangeError that lists the names when there is none. */
+export function deviceByName(name: string): Device {
+  const found = all.find((d) => d.name === name);
+  if (found === undefined) {
+    throw new RangeError(
+      `Unknown device ${JSON.stringify(name)}: use one of ${all.map((d) => d.name).join(", ")}`,
+    );
+  }
+  return found;
+}
+
+let chosen: Device | null = null;
+
+/** The device of tensors made without `device`: dnnl, else cpu, else reference; or what `NEEDLE_DEVICE` says. */
+export function defaultDevice(): Device {
+  if (chosen !== null) return chosen;
+  const name = env("NEEDLE_DEVICE");
+  if (name !== undefined && name !== "") {
+    chosen = deviceByName(name);
+    void chosen.backend; // an unavailable choice is an error, not a fallback
+    return chosen;
+  }
+  if (dnnlDevice.available) chosen = dnnlDevice;
+  else if (cpuDevice.available) chosen = cpuDevice;
+  else {
+    chosen = referenceDevice;
+    console.warn(
+      `needle: computing on the slow reference device, because no native library could be used ` +
+        `(cpu: ${cpuDevice.reason}; dnnl: ${dnnlDevice.reason})`,
+    );
+  }
+  return chosen;
+}
+
+/** Makes `device` the default for new tensors. Throws when it is not available. */
+export function setDefaultDevice(device: Device): void {
+  void device.backend;
+  chosen = device;
+}
+
+/** Waits until all work given to `device` is done. */
+export function synchronize(device: Device = defaultDevice()): void {
+  device.backend.synchronize();
+}
+
+/** Sets how many threads native kernels use (a positive integer) on every device. */
+export function setNumThreads(n: number): void {
+  if (!Number.isInteger(n) || n < 1 || n > 1024) {
+    throw new RangeError(`Cannot use ${n} threads: the count must be an integer from 1 to 1024`);
+  }
+  for (const d of all) if (d.available) d.backend.setThreads(n);
+}
+
+/** Bytes held by tensors of `device`, as numbers. */
+export function memoryCounts(device: Device = defaultDevice()): MemoryCounts {
+  return device.allocator.counts();
+}
+
+/** Bytes held by tensors of `device`, as text. */
+export function memorySummary(device: Device = defaultDevice()): string {
+  const c = device.allocator.counts();
+  const mb = (n: number): string => `${(n / 2 ** 20).toFixed(1)} MiB`;
+  return `${device.name}: ${mb(c.live)} live, ${mb(c.peak)} peak, ${mb(c.cached)} cached, ` +
+    `${mb(c.registered)} watched by the garbage collector`;
+}

@@ -1,0 +1,196 @@
+// Storage: the memory behind tensors, counted; and the size-class pool that host memory comes from.
+// A storage goes back to its pool when its last counted owner (a handle or a saved tensor) lets go; memory of
+// handles that user code simply drops is found by V8: recycled through a finalizer while that is cheap, freed otherwise.
+
+import type { Device } from "./device.ts";
+
+/** Host memory, or a device's own kind of pointer. */
+export type Memory = ArrayBuffer | object;
+
+/** A piece of memory: `bytes` usable bytes at byte offset `base` of `memory`. */
+export interface Block {
+  /** What native calls take as the base pointer. */
+  readonly memory: Memory;
+  /** Byte offset of the first usable byte. */
+  readonly base: number;
+  /** Usable bytes: at least what was asked for. */
+  readonly bytes: number;
+}
+
+/** Where storages of one device get their memory. */
+export interface Allocator {
+  /** Memory for at least `bytes` bytes, contents undefined. Throws RangeError when there is none. */
+  take(bytes: number): Block;
+  /** Returns a block for reuse. */
+  give(block: Block): void;
+  /** What is held. */
+  counts(): MemoryCounts;
+}
+
+/** Bytes under an allocator's care. */
+export interface MemoryCounts {
+  /** Bytes handed out and not given back (dropped handles count until V8 collects them). */
+  readonly live: number;
+  /** The largest `live` so far. */
+  readonly peak: number;
+  /** Bytes waiting in the pool. */
+  readonly cached: number;
+  /** Bytes whose finalizer will recycle them. */
+  readonly registered: number;
+}
+
+const slabBytes = 8192; // small tensors share slabs: one survivor holds at most this much
+const largestPiece = 1024;
+const registerFrom = 64 * 1024;
+const registerBudget = 256 * 1024 * 1024;
+const cacheLimit = 1024 * 1024 * 1024;
+
+/** Rounds up to a size class: powers of two split in four, so that at most a fifth is wasted. */
+export function sizeClass(bytes: number): number {
+  if (bytes <= 64) return 64;
+  const top = 2 ** Math.floor(Math.log2(bytes - 1)); // top < bytes <= 2·top
+  if (top < largestPiece) return 2 * top;
+  const step = top / 4;
+  return Math.ceil(bytes / step) * step;
+}
+
+/** The record through which a finalizer gives memory back: emptied when the storage was released in time. */
+interface Lease {
+  block: Block | null;
+}
+
+/** Pool of V8-owned ArrayBuffers in size classes; pieces up to 1 KiB are cut from shared slabs. */
+export class HostPool implements Allocator {
+  #free = new Map<number, Block[]>();
+  #live = 0;
+  #peak = 0;
+  #cached = 0;
+  #registered = 0;
+  #slab: ArrayBuffer | null = null;
+  #slabUsed = 0;
+  readonly #registry = new FinalizationRegistry<Lease>((lease) => {
+    if (lease.block === null) return;
+    this.#registered -= lease.block.bytes;
+    this.give(lease.block);
+  });
+
+  take(bytes: number): Block {
+    const size = sizeClass(bytes);
+    this.#live += size;
+    if (this.#live > this.#peak) this.#peak = this.#live;
+    const free = this.#free.get(size);
+    if (free !== undefined && free.length > 0) {
+      this.#cached -= size;
+      return free.pop()!;
+    }
+    if (size <= largestPiece) return this.#cut(size);
+    return { memory: this.#allocate(size), base: 0, bytes: size };
+  }
+
+  give(block: Block): void {
+    this.#live -= block.bytes;
+    if (this.#cached + block.bytes > cacheLimit) return; // V8 frees it
+    this.#cached += block.bytes;
+    const free = this.#free.get(block.bytes);
+    if (free === undefined) this.#free.set(block.bytes, [block]);
+    else free.push(block);
+  }
+
+  /** Lets a finalizer recycle the block of a large storage whose handles are dropped, within the budget. */
+  watch(storage: Storage, block: Block): Lease | null {
+    if (block.bytes < registerFrom || this.#registered + block.bytes > registerBudget) return null;
+    this.#registered += block.bytes;
+    const lease: Lease = { block };
+    this.#registry.register(storage, lease);
+    return lease;
+  }
+
+  /** Ends a lease whose storage was released by counting. */
+  unwatch(lease: Lease): void {
+    this.#registered -= lease.block!.bytes;
+    lease.block = null;
+  }
+
+  counts(): MemoryCounts {
+    return {
+      live: this.#live,
+      peak: this.#peak,
+      cached: this.#cached,
+      registered: this.#registered,
+    };
+  }
+
+  #cut(size: number): Block {
+    if (this.#slab === null || this.#slabUsed + size > slabBytes) {
+      this.#slab = new ArrayBuffer(slabBytes);
+      this.#slabUsed = 0;
+    }
+    const base = this.#slabUsed;
+    this.#slabUsed += size;
+    return { memory: this.#slab, base, bytes: size };
+  }
+
+  #allocate(size: number): ArrayBuffer {
+    try {
+      return new ArrayBuffer(size);
+    } catch {
+      this.#free.clear(); // give back what is cached and try once more
+      this.#cached = 0;
+      try {
+        return new ArrayBuffer(size);
+      } catch {
+        this.#live -= size;
+        throw new RangeError(
+          `Cannot allocate ${size} bytes for a tensor: memory is exhausted (${this.#live} bytes in use)`,
+        );
+      }
+    }
+  }
+}
+
+/** The pool of all devices whose tensors live in host memory. */
+export const hostPool: HostPool = new HostPool();
+
+/** Counted memory shared by tensors; the version counts in-place writes. */
+export class Storage {
+  /** What native calls take as the base pointer. */
+  memory: Memory;
+  /** Byte offset of the first element. */
+  readonly base: number;
+  /** Counted owners: handles and saved tensors. */
+  refs = 0;
+  /** Number of in-place writes so far. */
+  version = 0;
+  /** Number of in-place writes that changed the recorded graph: views recorded earlier are stale. */
+  epoch = 0;
+  readonly device: Device;
+  readonly #block: Block | null;
+  #lease: Lease | null = null;
+
+  constructor(device: Device, bytes: number) {
+    const block = device.allocator.take(bytes);
+    this.#block = block;
+    this.memory = block.memory;
+    this.base = block.base;
+    this.device = device;
+    if (device.allocator === hostPool) this.#lease = hostPool.watch(this, block);
+  }
+
+  /** Counts one more owner. */
+  retain(): void {
+    this.refs++;
+  }
+
+  /** Counts one owner less; the last one gives the memory back. */
+  release(): void {
+    if (--this.refs > 0) return;
+    if (this.refs < 0) throw new Error("A storage was released more often than it was retained");
+    if (this.#lease !== null) hostPool.unwatch(this.#lease);
+    this.#lease = null;
+    this.memory = released;
+    this.device.allocator.give(this.#block!);
+  }
+}
+
+// Stands in for memory that was given back, so that a use after release fails instead of reading foreign data.
+const released: Memory = Object.freeze({});
