@@ -4,6 +4,7 @@
  * `minInterval` seconds; elsewhere one line is written when the bar closes.
  */
 
+import { checkOptions } from "./options.ts";
 import { formatMeter, formatNumber, textWidth } from "./progress_format.ts";
 
 /** Where a bar is drawn. The default is the process's stderr (nothing in a browser). */
@@ -56,7 +57,7 @@ export interface ProgressOptions {
   file?: ProgressStream | undefined;
 }
 
-const OPTION_NAMES: ReadonlySet<string> = new Set<keyof ProgressOptions>([
+const OPTION_NAMES: readonly (keyof ProgressOptions)[] = [
   "desc",
   "unit",
   "total",
@@ -70,7 +71,7 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof ProgressOptions>([
   "unitScale",
   "ascii",
   "file",
-]);
+];
 
 /** Bars being drawn, by their line below the cursor: nested bars take the lines beneath. */
 const lines: (ProgressBar | undefined)[] = [];
@@ -105,7 +106,7 @@ export class ProgressBar {
    * @throws TypeError for an unknown option
    */
   constructor(options: ProgressOptions = {}) {
-    checkOptions(options);
+    checkProgressOptions(options);
     this.options = options;
     this.total = options.total === Infinity ? undefined : options.total;
     this.n = options.initial ?? 0;
@@ -377,14 +378,8 @@ function formatPostfix(values: Readonly<Record<string, PostfixValue>>): string {
   return parts.join(", ");
 }
 
-function checkOptions(options: ProgressOptions): void {
-  for (const name of Object.keys(options)) {
-    if (!OPTION_NAMES.has(name)) {
-      throw new TypeError(
-        `Unknown option "${name}" of tqdm; it takes ${[...OPTION_NAMES].join(", ")}`,
-      );
-    }
-  }
+function checkProgressOptions(options: ProgressOptions): void {
+  checkOptions("tqdm", options, OPTION_NAMES);
   checkNumber("total", options.total, 0, Infinity);
   checkNumber("initial", options.initial, -Infinity, Infinity);
   checkNumber("ncols", options.ncols, 0, Infinity);

@@ -5,6 +5,7 @@
  */
 
 import { defaultDevice, type Device } from "../device.ts";
+import { checkOptions } from "../options.ts";
 import { contiguousStrides } from "../shape.ts";
 import { Storage } from "../storage.ts";
 import { makeTensor } from "../tensor/base.ts";
@@ -205,14 +206,6 @@ function isTensor(value: unknown): value is Tensor {
 
 function checkTensor(name: string, what: string, value: unknown): void {
   if (!isTensor(value)) throw new TypeError(`Cannot ${name}: ${what} is no tensor`);
-}
-
-function checkOptions(name: string, options: object, known: readonly string[]): void {
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) {
-      throw new TypeError(`Unknown option "${key}" of ${name}; it takes ${known.join(", ")}`);
-    }
-  }
 }
 
 /** A tensor's elements as they are now: later changes do not reach the file being written. */

@@ -330,6 +330,7 @@ export class PickleReader {
 
   private line(): string {
     const end = this.bytes.indexOf(0x0a, this.at);
+    if (end < 0) throw this.error("it is cut short");
     const text = this.text(end - this.at);
     this.at++;
     return text;
