@@ -87,13 +87,11 @@ function lastLines(text: string, count: number): string {
   return text.trimEnd().split("\n").slice(-count).join("\n");
 }
 
-interface Run {
-  readonly ok: boolean;
-  readonly output: string;
-}
-
 /** Runs a program to its end and gives what it printed, standard error included. */
-async function run(program: string, args: readonly string[]): Promise<Run> {
+async function run(
+  program: string,
+  args: readonly string[],
+): Promise<{ ok: boolean; output: string }> {
   try {
     const command = new Deno.Command(program, { args: [...args], stdin: "null" });
     const { success, stdout, stderr } = await command.output();
@@ -142,10 +140,6 @@ function which(...names: readonly string[]): string | undefined {
   return undefined;
 }
 
-function findPython(): string | undefined {
-  return which("python3", "python");
-}
-
 function findCompiler(): string | undefined {
   const own = env("CXX");
   return own === undefined ? which("c++", "g++", "clang++") : which(own);
@@ -153,7 +147,7 @@ function findCompiler(): string | undefined {
 
 /** Runs pip, and throws with its last lines if it fails. */
 async function pip(args: readonly string[]): Promise<void> {
-  const python = findPython();
+  const python = which("python3");
   if (python === undefined) throw new Error("python3 is not on PATH");
   const common = ["--disable-pip-version-check", "--quiet", "--retries", "1", "--timeout", "20"];
   const { ok, output } = await run(python, ["-m", "pip", ...args, ...common]);
@@ -236,7 +230,7 @@ async function fetchOneDnn(): Promise<void> {
   if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
     throw new Error("no oneDNN 3 on this system, and its PyPI wheels are for Linux on x86-64 only");
   }
-  const python = findPython();
+  const python = which("python3");
   if (python === undefined) {
     throw new Error("no oneDNN 3 on this system, and no python3 to fetch it from PyPI");
   }
