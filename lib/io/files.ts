@@ -118,11 +118,16 @@ function denoFiles(deno: typeof Deno): FileSystem {
   return {
     read: (path) => deno.readFile(path),
     async write(path, pieces): Promise<void> {
-      using file = await deno.open(path, { write: true, createNew: true });
-      for (const piece of pieces) {
-        for (let at = 0; at < piece.length;) at += await file.write(piece.subarray(at));
+      // Not `using`: Node 20 and many browsers cannot parse it.
+      const file = await deno.open(path, { write: true, createNew: true });
+      try {
+        for (const piece of pieces) {
+          for (let at = 0; at < piece.length;) at += await file.write(piece.subarray(at));
+        }
+        await file.sync();
+      } finally {
+        file.close();
       }
-      await file.sync();
     },
     rename: (from, to) => deno.rename(from, to),
     remove: (path) => deno.remove(path),
