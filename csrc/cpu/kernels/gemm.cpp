@@ -280,13 +280,13 @@ void gemm(const GemmArgs<T>& g) {
   T* bp = g.work + MR * (KC + PAD) + 64;
   const int64_t width = column_block<T>(g.n), steps = gemm_block(g.k, KC);
   if (g.packed) {
-    const int64_t padded = round_up(g.n, L);
     for (int64_t m0 = 0; m0 < g.m; m0 += MB) {
       const int64_t m1 = min64(g.m, m0 + MB);
       for (int64_t j0 = 0; j0 < g.n; j0 += width) {
         for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
           const int64_t kc = min64(steps, g.k - k0);
-          block(g, m0, m1, j0, min64(width, g.n - j0), k0, kc, g.packed + k0 * padded + kc * j0, false, ap);
+          block(g, m0, m1, j0, min64(width, g.n - j0), k0, kc, 
+                g.packed + k0 * g.packed_n + kc * (g.packed_j + j0), false, ap);
         }
       }
     }

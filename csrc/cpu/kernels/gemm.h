@@ -15,8 +15,10 @@ struct GemmArgs {
   int64_t ldc;
   const T* bias;  // (n), added to every row when c is overwritten; may be null
   bool add;       // add to c instead of overwriting it
-  // b already in panels (see GemmTable::panel), all of its columns; null when b is plain.
+  // b already in panels (see GemmTable), null when b is plain: `packed_n` padded columns in all, of which this
+  // product takes those from `packed_j` on (a multiple of `nr`).
   const T* packed;
+  int64_t packed_n, packed_j;
   // When not null, the rows of a come from here instead: writes rows [row, row + rows) of the columns
   // [k0, k0 + kc) to out, row-major with row stride ld.
   void (*fill)(const void* context, int64_t row, int64_t rows, int64_t k0, int64_t kc, T* out, int64_t ld);
