@@ -142,7 +142,8 @@ Primitive* primitive_for(Op op, const Shape& s) {
   return primitive->ready() ? primitive : nullptr;
 }
 
-// Where an input pixel lies in the kernel, or -1 where no weight meets it.
+// A convolution with one output pixel, as a dense layer. Where an input pixel lies in the kernel, or -1 where
+// no weight meets it.
 int64_t tap(int64_t pixel, int64_t pad, int64_t dilation, int64_t kernel) {
   const int64_t at = pixel + pad;
   return at % dilation == 0 && at / dilation < kernel ? at / dilation : -1;
@@ -184,11 +185,9 @@ void move_weights(const Shape& s, Weights* w, float* matrix) {
   });
 }
 
-int32_t no_memory() { return fail(kOutOfMemory, "out of memory for the weights of a convolution"); }
-
 int32_t dense_forward(const Shape& s, const float* x, const float* w, const float* bias, float* y) {
   float* const matrix = dense_weights(s);
-  if (matrix == nullptr) return no_memory();
+  if (matrix == nullptr) return out_of_memory();
   move_weights<true>(s, w, matrix);
   if (bias != nullptr) {
     for (int64_t i = 0; i < s.N; i++)
@@ -200,7 +199,7 @@ int32_t dense_forward(const Shape& s, const float* x, const float* w, const floa
 
 int32_t dense_input(const Shape& s, const float* g, const float* w, float* dx) {
   float* const matrix = dense_weights(s);
-  if (matrix == nullptr) return no_memory();
+  if (matrix == nullptr) return out_of_memory();
   move_weights<true>(s, w, matrix);
   const int64_t row = s.H * s.W * s.C;
   return gemm(false, false, s.N, row, s.K, g, s.K, matrix, row, false, dx);
@@ -208,7 +207,7 @@ int32_t dense_input(const Shape& s, const float* g, const float* w, float* dx) {
 
 int32_t dense_weight(const Shape& s, const float* g, const float* x, float* dw) {
   float* const matrix = dense_weights(s);
-  if (matrix == nullptr) return no_memory();
+  if (matrix == nullptr) return out_of_memory();
   const int64_t row = s.H * s.W * s.C;
   if (const int32_t status = gemm(true, false, s.K, row, s.N, g, s.K, x, row, false, matrix); status != kOk) {
     return status;
@@ -218,10 +217,6 @@ int32_t dense_weight(const Shape& s, const float* g, const float* x, float* dw) 
   return kOk;
 }
 
-const float* at(const void* base, double offset) {
-  return base == nullptr ? nullptr : static_cast<const float*>(base) + static_cast<int64_t>(offset);
-}
-float* at(void* base, double offset) { return static_cast<float*>(base) + static_cast<int64_t>(offset); }
 void* data(const float* p) { return const_cast<float*>(p); }
 
 }  // namespace
@@ -234,12 +229,12 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double count, const double* desc) noexcept {
   const Shape s(desc);
-  const float *px = at(x, x_off), *pw = at(w, w_off), *pb = at(bias, bias_off);
-  if ((dtypes & 255) == kFloat32 && !s.empty()) {
+  const float *px = at<float>(x, x_off), *pw = at<float>(w, w_off), *pb = at<float>(bias, bias_off);
+  if (main_dtype(dtypes) == kFloat32 && !s.empty()) {
     join_team();
-    if (s.dense()) return dense_forward(s, px, pw, pb, at(y, y_off));
+    if (s.dense()) return dense_forward(s, px, pw, pb, at<float>(y, y_off));
     if (Primitive* primitive = primitive_for(pb == nullptr ? kForward : kForwardBias, s)) {
-      void* const args[] = {data(px), data(pw), at(y, y_off), data(pb)};
+      void* const args[] = {data(px), data(pw), at<float>(y, y_off), data(pb)};
       return primitive->run(args);
     }
   }
@@ -250,11 +245,11 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
                                           double dx_off, int32_t dtypes, double count,
                                           const double* desc) noexcept {
   const Shape s(desc);
-  if ((dtypes & 255) == kFloat32 && !s.empty()) {
+  if (main_dtype(dtypes) == kFloat32 && !s.empty()) {
     join_team();
-    if (s.dense()) return dense_input(s, at(g, g_off), at(w, w_off), at(dx, dx_off));
+    if (s.dense()) return dense_input(s, at<float>(g, g_off), at<float>(w, w_off), at<float>(dx, dx_off));
     if (Primitive* primitive = primitive_for(kInput, s)) {
-      void* const args[] = {data(at(g, g_off)), data(at(w, w_off)), at(dx, dx_off)};
+      void* const args[] = {data(at<float>(g, g_off)), data(at<float>(w, w_off)), at<float>(dx, dx_off)};
       return primitive->run(args);
     }
   }
@@ -265,11 +260,11 @@ NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const vo
                                            double dw_off, int32_t dtypes, double count,
                                            const double* desc) noexcept {
   const Shape s(desc);
-  if ((dtypes & 255) == kFloat32 && !s.empty()) {
+  if (main_dtype(dtypes) == kFloat32 && !s.empty()) {
     join_team();
-    if (s.dense()) return dense_weight(s, at(g, g_off), at(x, x_off), at(dw, dw_off));
+    if (s.dense()) return dense_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));
     if (Primitive* primitive = primitive_for(kWeight, s)) {
-      void* const args[] = {data(at(g, g_off)), data(at(x, x_off)), at(dw, dw_off)};
+      void* const args[] = {data(at<float>(g, g_off)), data(at<float>(x, x_off)), at<float>(dw, dw_off)};
       return primitive->run(args);
     }
   }

@@ -150,14 +150,14 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
   const Stored sa = stored(m, k, static_cast<int64_t>(desc[3]), static_cast<int64_t>(desc[4]));
   const Stored sb = stored(k, n, static_cast<int64_t>(desc[5]), static_cast<int64_t>(desc[6]));
   const int ndim = static_cast<int>(desc[7]);
-  if ((dtypes & 255) != kFloat32 || count == 0 || k == 0 || sa.form == 0 || sb.form == 0 ||
+  if (main_dtype(dtypes) != kFloat32 || count == 0 || k == 0 || sa.form == 0 || sb.form == 0 ||
       ndim > kMaxBatchDims) {
     return needle_cpu_matmul(a, a_off, b, b_off, out, out_off, dtypes, count, desc);
   }
   join_team();
-  const auto* pa = static_cast<const float*>(a) + static_cast<int64_t>(a_off);
-  const auto* pb = static_cast<const float*>(b) + static_cast<int64_t>(b_off);
-  auto* pc = static_cast<float*>(out) + static_cast<int64_t>(out_off);
+  const auto* pa = at<float>(a, a_off);
+  const auto* pb = at<float>(b, b_off);
+  auto* pc = at<float>(out, out_off);
   Batch batch = merged(ndim, desc + 8, desc + 8 + ndim, desc + 8 + 2 * ndim);
   Product p = {m, n, k, sa, sb, 1, 0, 0};
   const int last = batch.ndim - 1;
@@ -189,15 +189,15 @@ NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, 
                                     double count, const double* desc) noexcept {
   const auto rows = static_cast<int64_t>(desc[0]), in = static_cast<int64_t>(desc[1]);
   const auto out = static_cast<int64_t>(desc[2]);
-  if ((dtypes & 255) != kFloat32 || count == 0 || in == 0) {
+  if (main_dtype(dtypes) != kFloat32 || count == 0 || in == 0) {
     return needle_cpu_linear(x, x_off, w, w_off, bias, bias_off, y, y_off, dtypes, count, desc);
   }
   join_team();
-  const auto* px = static_cast<const float*>(x) + static_cast<int64_t>(x_off);
-  const auto* pw = static_cast<const float*>(w) + static_cast<int64_t>(w_off);
-  auto* py = static_cast<float*>(y) + static_cast<int64_t>(y_off);
+  const auto* px = at<float>(x, x_off);
+  const auto* pw = at<float>(w, w_off);
+  auto* py = at<float>(y, y_off);
   if (bias == nullptr) return gemm(false, true, rows, out, in, px, in, pw, in, false, py);
-  const auto* pb = static_cast<const float*>(bias) + static_cast<int64_t>(bias_off);
+  const auto* pb = at<float>(bias, bias_off);
   if (rows * in * out >= kPrimitiveElements) {
     return run({rows, out, in, {'N', in}, {'T', in}, 1, 0, 0}, px, pw, pb, py);
   }

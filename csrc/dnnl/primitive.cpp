@@ -149,7 +149,7 @@ int32_t Primitive::run(void* const* data) {
   char* scratch_memory = nullptr;
   if (total_bytes_ > 0) {
     scratch_memory = static_cast<char*>(scratch(kScratchPrimitive, total_bytes_));
-    if (scratch_memory == nullptr) return fail(kOutOfMemory, "out of memory: %zu bytes", total_bytes_);
+    if (scratch_memory == nullptr) return out_of_memory();
   }
   dnnl_status_t status = dnnl_success;
   for (int i = 0; i < count_ && status == dnnl_success; i++) {
