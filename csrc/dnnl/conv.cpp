@@ -30,7 +30,8 @@ struct Shape {
     for (int64_t* field : fields) *field = static_cast<int64_t>(*desc++);
   }
   bool empty() const { return N * C * H * W * K * R * S * P * Q == 0; }
-  bool dense() const { return P * Q == 1 && groups == 1; }
+  // One output pixel, and no more input pixels than weights that may meet them.
+  bool dense() const { return P * Q == 1 && groups == 1 && H * W <= R * S; }
 };
 
 // The formats to try for the two activations, best first; `any` leaves the choice to oneDNN. Its brgemm

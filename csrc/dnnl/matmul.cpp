@@ -163,8 +163,11 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
   const int last = batch.ndim - 1;
   if (last >= 0 && (batch.a[last] != 0 || batch.b[last] != 0)) {
     batch.ndim = last;
-    if (batch.b[last] == 0 && sa.form == 'N' && batch.a[last] == m * sa.ld) {
-      p.m *= batch.size[last];  // one second factor for all: a single taller product
+    // One second factor for all: a single taller product.
+    if (batch.b[last] == 0 && m == 1 && sa.form == 'N' && batch.a[last] >= k) {
+      p.m = batch.size[last], p.a.ld = batch.a[last];
+    } else if (batch.b[last] == 0 && sa.form == 'N' && batch.a[last] == m * sa.ld) {
+      p.m *= batch.size[last];
     } else {
       p.count = batch.size[last], p.a_step = batch.a[last], p.b_step = batch.b[last];
     }

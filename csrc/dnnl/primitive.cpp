@@ -142,6 +142,10 @@ dnnl_status_t Primitive::create(dnnl_primitive_desc_t desc, const Argument* argu
     args_[count] = {DNNL_ARG_SCRATCHPAD, scratchpad_};
   }
   dnnl_primitive_desc_destroy(desc);
+  if (status != dnnl_success && primitive_ != nullptr) {
+    dnnl_primitive_destroy(primitive_);
+    primitive_ = nullptr;
+  }
   return status;
 }
 
