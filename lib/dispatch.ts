@@ -17,14 +17,20 @@ import type { ElementwiseKernel, Operand, OpKernel } from "./backend.ts";
 import type { ElementwiseOp, KernelOp, OutputSpec, TypedKernelOp, ViewOp } from "./ops/op.ts";
 import { elementwiseOps } from "./ops/elementwise.ts";
 import { layoutOps } from "./ops/layout.ts";
-import { allocate, makeTensor } from "./tensor/base.ts";
+import { allocate, makeTensor, TensorBase } from "./tensor/base.ts";
 import type { Tensor } from "./tensor/mod.ts";
 import { needsGrad } from "./autograd/graph.ts";
 import { gradEnabled } from "./autograd/mode.ts";
-import { ConstantNode, ElementwiseNode, KernelNode, recordAssignment, ViewNode } from "./autograd/nodes.ts";
+import {
+  ConstantNode,
+  ElementwiseNode,
+  KernelNode,
+  recordAssignment,
+  ViewNode,
+} from "./autograd/nodes.ts";
 
-function isTensor(x: Operand): x is Tensor {
-  return typeof x === "object";
+function isTensor(x: unknown): x is Tensor {
+  return x instanceof TensorBase;
 }
 
 /** The kernel of `op` on `device`, opened at first use. */
@@ -69,7 +75,7 @@ function computeDType(op: ElementwiseOp, operands: readonly Operand[]): DType {
 }
 
 function checkOperand(op: ElementwiseOp, x: unknown): void {
-  if (typeof x === "number" || (x !== null && typeof x === "object" && "_strides" in x)) return;
+  if (typeof x === "number" || isTensor(x)) return;
   throw new TypeError(
     `Cannot ${op.name} with ${x === null ? "null" : typeof x}: operands must be tensors or numbers`,
   );
@@ -82,7 +88,9 @@ function allDense(shape: Shape, operands: readonly Operand[]): Tensor | null {
     if (!isTensor(t)) continue;
     if (t._layout === 2 || !same(t.shape, shape)) return null;
     if (model === null) model = t;
-    else if (t._layout !== model._layout || (t._layout === 1 && !same(t._strides, model._strides))) {
+    else if (
+      t._layout !== model._layout || (t._layout === 1 && !same(t._strides, model._strides))
+    ) {
       return null;
     }
   }
@@ -103,11 +111,12 @@ function resultStrides(shape: Shape, operands: readonly Operand[]): number[] {
 function elementwise(op: ElementwiseOp, a: Operand, b: Operand, c: Operand): Tensor {
   // The common case first: float operands of one dtype, device, shape and layout.
   if (isTensor(a) && op.result === "same" && !op.condition && isFloat(a.dtype)) {
-    const plain = !isTensor(b) ||
-      (b.dtype === a.dtype && b.shape.length === a.shape.length && b._layout === a._layout &&
+    const plain = typeof b === "number" ||
+      (isTensor(b) && b.dtype === a.dtype && b.shape.length === a.shape.length &&
+        b._layout === a._layout &&
         b._data.device === a._data.device && same(b.shape, a.shape));
-    if (plain && !isTensor(c) && a._layout < 2) {
-      if (a._layout === 0 || !isTensor(b) || same(a._strides, b._strides)) {
+    if (plain && typeof c === "number" && a._layout < 2) {
+      if (a._layout === 0 || typeof b === "number" || same(a._strides, b._strides)) {
         const device = a._data.device;
         const y = allocate(a.shape, a.dtype, device, a._strides, a._layout);
         elementwiseKernel(op, device)(a, b, c, y, true);
@@ -200,7 +209,13 @@ export function ternary(op: ElementwiseOp, a: Operand, b: Operand, c: Operand): 
 
 function makeOutput(spec: OutputSpec, device: Device): Tensor {
   const strides = spec.strides ?? contiguousStrides(spec.shape);
-  return allocate(spec.shape, spec.dtype, device, strides, spec.strides === undefined ? 0 : layout(spec));
+  return allocate(
+    spec.shape,
+    spec.dtype,
+    device,
+    strides,
+    spec.strides === undefined ? 0 : layout(spec),
+  );
 }
 
 function layout(spec: OutputSpec): 0 | 1 {
@@ -212,7 +227,9 @@ export function castTo(x: Tensor, dtype: DType): Tensor {
   if (x.dtype === dtype) return x;
   const y = makeOutput({ shape: x.shape, dtype, strides: resultStrides(x.shape, [x]) }, x.device);
   elementwiseKernel(elementwiseOps.cast, x.device)(x, 0, 0, y, x._layout < 2);
-  if (gradEnabled() && isFloat(dtype) && isFloat(x.dtype)) recordElementwise(elementwiseOps.cast, x, 0, 0, y);
+  if (gradEnabled() && isFloat(dtype) && isFloat(x.dtype)) {
+    recordElementwise(elementwiseOps.cast, x, 0, 0, y);
+  }
   return y;
 }
 
@@ -297,7 +314,9 @@ function overlaps(t: Tensor): boolean {
 export function checkInPlace(name: string, t: Tensor): void {
   if (overlaps(t)) {
     throw new Error(
-      `Cannot ${name} in place on an expanded tensor of shape ${show(t.shape)}: several elements share memory; clone() it first`,
+      `Cannot ${name} in place on an expanded tensor of shape ${
+        show(t.shape)
+      }: several elements share memory; clone() it first`,
     );
   }
   if (!gradEnabled()) return;
@@ -317,7 +336,13 @@ export function checkInPlace(name: string, t: Tensor): void {
  *
  * @throws Error where PyTorch forbids it; RangeError where the operands do not broadcast to t's shape
  */
-export function inPlace(op: ElementwiseOp, t: Tensor, b: Operand, c: Operand, replace = false): Tensor {
+export function inPlace(
+  op: ElementwiseOp,
+  t: Tensor,
+  b: Operand,
+  c: Operand,
+  replace = false,
+): Tensor {
   const name = op.name + "_";
   checkInPlace(name, t);
   const given = replace ? [b] : [t, b, c].slice(0, op.arity);
@@ -326,18 +351,24 @@ export function inPlace(op: ElementwiseOp, t: Tensor, b: Operand, c: Operand, re
   const tensors = given.filter(isTensor);
   if (!same(broadcast(name, t.shape, ...tensors.map((x) => x.shape)), t.shape)) {
     throw new RangeError(
-      `Cannot ${name} ${tensors.map((x) => show(x.shape)).join(" and ")}: the result does not fit into ${show(t.shape)}`,
+      `Cannot ${name} ${
+        tensors.map((x) => show(x.shape)).join(" and ")
+      }: the result does not fit into ${show(t.shape)}`,
     );
   }
   const dtype = replace ? t.dtype : computeDType(op, given);
-  if (dtype !== t.dtype && promote(dtype, t.dtype) !== t.dtype && dtypes[dtype].kind !== dtypes[t.dtype].kind) {
+  if (
+    dtype !== t.dtype && promote(dtype, t.dtype) !== t.dtype &&
+    dtypes[dtype].kind !== dtypes[t.dtype].kind
+  ) {
     throw new TypeError(`Cannot ${name}: a ${dtype} result does not fit into a ${t.dtype} tensor`);
   }
   // Operands that share memory with t in another arrangement would be overwritten while they are read.
   const operands = given.map((x) => {
     if (!isTensor(x) || x === t) return x;
     const cast = castTo(x, t.dtype);
-    const clash = cast._data === t._data && !(same(cast._strides, t._strides) && cast._offset === t._offset);
+    const clash = cast._data === t._data &&
+      !(same(cast._strides, t._strides) && cast._offset === t._offset);
     return clash ? copy(cast) : cast;
   });
   const recorded = gradEnabled() && op.grads !== "nondifferentiable" &&
@@ -356,7 +387,8 @@ export function inPlace(op: ElementwiseOp, t: Tensor, b: Operand, c: Operand, re
 
 /** Whether a derivative of `op` reads its first operand, which an in-place op overwrites. */
 function readsFirst(op: ElementwiseOp): boolean {
-  return op.grads !== "nondifferentiable" && op.grads.some((g) => g !== null && g.saves.includes("a"));
+  return op.grads !== "nondifferentiable" &&
+    op.grads.some((g) => g !== null && g.saves.includes("a"));
 }
 
 /** Runs a kernel op on outputs that exist (fills, random numbers in place); not recorded. */
@@ -373,7 +405,9 @@ export function runInto<A>(
 export function fillInPlace(t: Tensor, value: number): Tensor {
   checkInPlace("fill_", t);
   if (!isFloat(t.dtype) && t.dtype !== "bool" && !Number.isFinite(value)) {
-    throw new RangeError(`Cannot fill_ a ${t.dtype} tensor with ${value}: it has no ${t.dtype} value`);
+    throw new RangeError(
+      `Cannot fill_ a ${t.dtype} tensor with ${value}: it has no ${t.dtype} value`,
+    );
   }
   runInto(layoutOps.fill, [], [t], { value, shape: t.shape, dtype: t.dtype });
   t._data.version++;

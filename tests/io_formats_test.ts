@@ -130,6 +130,16 @@ Deno.test("safetensors: every kind of damage is refused", () => {
   }
 });
 
+Deno.test("safetensors: large headers are read", () => {
+  const many = Array.from({ length: 20_000 }, (_, i): TensorRecord => {
+    return { name: `layer.${i}`, dtype: "uint8", shape: [1], bytes: new Uint8Array(1) };
+  });
+  const metadata = new Map([["long", '"\\'.repeat(2_000_000)]]);
+  const back = parseSafetensors(join(formatSafetensors(many, metadata, "f")), "f");
+  assertEquals(back.records.length, 20_000);
+  assertEquals(back.metadata.get("long")?.length, 4_000_000);
+});
+
 Deno.test("safetensors: names of the language's own are names like any other", () => {
   const header = `{"__proto__":${entry(0, 4)},"constructor":${entry(4, 8)}}`;
   const { records } = parseSafetensors(safetensors(header, 8), "f");
@@ -181,6 +191,7 @@ Deno.test("npy: every kind of damage is refused", () => {
     [text("PK\x03\x04 and so on"), "does not begin as an npy file"],
     [npy(dict("(1,)"), 4, 9), "version 9.0 is unknown"],
     [npy(dict("(1,)")).subarray(0, 30), "header is cut short"],
+    [join([text("\x93NUMPY\x02\0\x01\0\x20\0"), new Uint8Array(1 << 22)]), "has 2097153 bytes"],
     [npy("{}"), "the npy header is not"],
     [npy("import os"), "the npy header is not"],
     [npy(dict("(1,)", "os.system('x')"), 4), "the npy header is not"],

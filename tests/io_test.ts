@@ -72,7 +72,7 @@ function samples(): Record<string, Tensor> {
   );
   return {
     ...Object.fromEntries(entries),
-    "layer.0.weight": tensor([[1.5, -2], [NaN, Infinity]]).transpose(0, 1),
+    "layer.0.weight": tensor([[1.5, -2], [NaN, Infinity]]).permute(1, 0),
     scalar: tensor(0.1, { dtype: "float64" }),
     empty: zeros([0, 3]),
   };

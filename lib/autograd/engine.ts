@@ -89,7 +89,9 @@ function runHooks(node: Node, index: number, g: Tensor): Tensor {
 function accumulate(leaf: Tensor, g: Tensor, createGraph: boolean, shared: boolean): void {
   const before = leaf._grad;
   if (before === null) {
-    leaf._setGrad(createGraph || (!shared && g._storage!.refs === 1 && g._layout < 2) ? g : g.clone());
+    leaf._setGrad(
+      createGraph || (!shared && g._storage!.refs === 1 && g._layout < 2) ? g : g.clone(),
+    );
     if (leaf._grad !== g && !shared) g.dispose();
   } else if (createGraph) {
     leaf._setGrad(before.add(g));
@@ -126,7 +128,7 @@ function step(node: Node, pass: Pass): void {
   if (wanted !== undefined) {
     for (const [index, positions] of wanted) {
       const g = grads[index];
-      if (g) for (const p of positions) pass.captured[p] = alias(g, g._storage!);
+      if (g) { for (const p of positions) pass.captured[p] = alias(g, g._storage!); }
     }
   }
   if (node instanceof AccumulateGrad) {
@@ -207,7 +209,9 @@ function seed(what: string, y: Tensor, grad: Tensor | null | undefined): Tensor 
   }
   if (grad.shape.length !== y.shape.length || grad.shape.some((s, i) => s !== y.shape[i])) {
     throw new RangeError(
-      `Cannot run ${what} with a gradient of shape [${grad.shape.join(", ")}] for a tensor of shape ` +
+      `Cannot run ${what} with a gradient of shape [${
+        grad.shape.join(", ")
+      }] for a tensor of shape ` +
         `[${y.shape.join(", ")}]: the shapes must be equal`,
     );
   }
@@ -215,7 +219,11 @@ function seed(what: string, y: Tensor, grad: Tensor | null | undefined): Tensor 
 }
 
 /** Adds the gradients of `y` into the `grad` of every leaf that it depends on. */
-export function backward(y: Tensor, grad: Tensor | null | undefined, options: BackwardOptions): void {
+export function backward(
+  y: Tensor,
+  grad: Tensor | null | undefined,
+  options: BackwardOptions,
+): void {
   const root = edgeOf(y);
   if (root === null) {
     throw new Error(
@@ -271,13 +279,18 @@ export function grad(
   });
   const roots = outs.map((t, i) => {
     const node = edgeOf(t);
-    if (node === null) throw new Error(`Cannot differentiate output ${i}: it does not require grad`);
+    if (node === null) {
+      throw new Error(`Cannot differentiate output ${i}: it does not require grad`);
+    }
     return node;
   });
   const captured = new Array<Tensor | null>(ins.length).fill(null);
   run(
     roots,
-    () => outs.forEach((y, i) => deliver(roots[i]!, y._outputIndex, seed("grad", y, seeds[i]), createGraph)),
+    () =>
+      outs.forEach((y, i) =>
+        deliver(roots[i]!, y._outputIndex, seed("grad", y, seeds[i]), createGraph)
+      ),
     { createGraph, retainGraph: options.retainGraph ?? createGraph, capture, captured },
   );
   captured.forEach((g, i) => {

@@ -94,7 +94,9 @@ export class SavedTensor {
     const { tensor, storage } = this;
     if (storage.version !== this.version) {
       throw new Error(
-        `Cannot compute gradients: a saved tensor of shape [${tensor.shape.join(", ")}] was modified in place ` +
+        `Cannot compute gradients: a saved tensor of shape [${
+          tensor.shape.join(", ")
+        }] was modified in place ` +
           `(version ${storage.version}, saved at ${this.version}); clone it before the in-place operation`,
       );
     }

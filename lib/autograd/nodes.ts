@@ -6,7 +6,15 @@ import type { Tensor } from "../tensor/mod.ts";
 import type { DType } from "../dtype.ts";
 import type { Shape } from "../shape.ts";
 import { alias } from "../tensor/base.ts";
-import { edgeOf, freedError, needsGrad, Node, onStaleView, SavedTensor, toOperand } from "./graph.ts";
+import {
+  edgeOf,
+  freedError,
+  needsGrad,
+  Node,
+  onStaleView,
+  SavedTensor,
+  toOperand,
+} from "./graph.ts";
 import { gradEnabled, setGradEnabled } from "./mode.ts";
 import { grad } from "./engine.ts";
 
@@ -136,7 +144,12 @@ export class KernelNode extends Node {
     const needs = this.next.map((n) => n !== null);
     const out = gradEnabled() && this.#op.composition !== null
       ? this.#recomposed(given, saved)
-      : (this.#op.vjp as Exclude<KernelOp["vjp"], string>)(given, saved, this.#attrs as never, needs);
+      : (this.#op.vjp as Exclude<KernelOp["vjp"], string>)(
+        given,
+        saved,
+        this.#attrs as never,
+        needs,
+      );
     return this.#inputs.map((input, i) => {
       const g = out[i];
       if (input === null || !needs[i] || g === null || g === undefined) return null;
@@ -165,7 +178,9 @@ export class KernelNode extends Node {
       createGraph: true,
       allowUnused: true,
     });
-    return inputs.map((t, i) => this.next[i] === null || t === null ? null : found[wanted.indexOf(t)]!);
+    return inputs.map((t, i) =>
+      this.next[i] === null || t === null ? null : found[wanted.indexOf(t)]!
+    );
   }
 
   free(): void {

@@ -48,7 +48,9 @@ function compare(
     if (Object.is(x, y) || x === y || (x !== x && y !== y)) continue;
     if (!(Math.abs(x - y) <= slack * (atol + rtol * scale))) {
       throw new Error(
-        `NEEDLE_CHECK: ${describe(op, inputs)} disagrees with the reference at element ${i}: ${x} instead of ${y}`,
+        `NEEDLE_CHECK: ${
+          describe(op, inputs)
+        } disagrees with the reference at element ${i}: ${x} instead of ${y}`,
       );
     }
   }
@@ -61,7 +63,13 @@ export function checkedBackend(backend: Backend): Backend {
     elementwise: (op) => {
       const run = backend.elementwise(op), check = referenceBackend.elementwise(op);
       return (a, b, c, y, dense) => {
-        const want = allocate(y.shape, y.dtype, y.device, y._strides, y._layout === 2 ? 0 : y._layout);
+        const want = allocate(
+          y.shape,
+          y.dtype,
+          y.device,
+          y._strides,
+          y._layout === 2 ? 0 : y._layout,
+        );
         const model = y._layout === 2 ? null : want;
         if (model !== null) check(a, b, c, model, dense); // before: y may be an operand
         run(a, b, c, y, dense);
@@ -72,7 +80,9 @@ export function checkedBackend(backend: Backend): Backend {
     kernel: (op: KernelOp) => {
       const run = backend.kernel(op), check = referenceBackend.kernel(op);
       return (inputs, outputs, attrs) => {
-        const ins = inputs.map((t, i) => t !== null && op.mutates.includes(op.inputs[i]!) ? twin(t) : t);
+        const ins = inputs.map((t, i) =>
+          t !== null && op.mutates.includes(op.inputs[i]!) ? twin(t) : t
+        );
         const outs = outputs.map(twin);
         check(ins, outs, attrs);
         run(inputs, outputs, attrs);

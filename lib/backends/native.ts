@@ -76,9 +76,11 @@ class NativeLibrary implements Backend {
     const operands = ["a", "b", "c"].slice(0, op.arity);
     const converts = op.name === "cast" || op.name === "copy";
     // A number stands in its offset argument, with a null base.
-    const args = op.arity === 1 ? ["a._memory, a._start"] : operands.map((x) =>
-      `typeof ${x} === "number" ? null : ${x}._memory, typeof ${x} === "number" ? ${x} : ${x}._start`
-    );
+    const args = op.arity === 1
+      ? ["a._memory, a._start"]
+      : operands.map((x) =>
+        `typeof ${x} === "number" ? null : ${x}._memory, typeof ${x} === "number" ? ${x} : ${x}._start`
+      );
     const half = (operands: Operand[], y: Tensor): void => halfElementwise(kernel, op, operands, y);
     const make = new Function(
       "symbol",
@@ -95,7 +97,13 @@ class NativeLibrary implements Backend {
         if (symbol(${args.join(", ")}, y._memory, y._start, code, n, desc) !== 0) fail();
       };`,
     );
-    const kernel = make(this.#open(op), strided, numel, () => this.#fail(op), half) as ElementwiseKernel;
+    const kernel = make(
+      this.#open(op),
+      strided,
+      numel,
+      () => this.#fail(op),
+      half,
+    ) as ElementwiseKernel;
     return kernel;
   }
 
@@ -171,8 +179,8 @@ function prepare(op: KernelOp, ins: readonly (Tensor | null)[]): (Tensor | null)
 
 /** `target = source`, of equal shape and dtype, in the memory of `target`. */
 function assign(target: Tensor, source: Tensor): void {
-  const kernel = elementwiseOps.copy.kernels[target.device.id] ??=
-    target.device.backend.elementwise(elementwiseOps.copy);
+  const kernel = elementwiseOps.copy.kernels[target.device.id] ??= target.device.backend
+    .elementwise(elementwiseOps.copy);
   kernel(source, 0, 0, target, false);
 }
 
@@ -184,8 +192,12 @@ function halfElementwise(
   y: Tensor,
 ): void {
   noGrad(() => {
-    const wide = operands.map((t) => typeof t !== "number" && isHalf(t.dtype) ? castTo(t, "float32") : t);
-    const out = op.result === "bool" ? y : allocate(y.shape, "float32", y.device, contiguousStrides(y.shape), 0);
+    const wide = operands.map((t) =>
+      typeof t !== "number" && isHalf(t.dtype) ? castTo(t, "float32") : t
+    );
+    const out = op.result === "bool"
+      ? y
+      : allocate(y.shape, "float32", y.device, contiguousStrides(y.shape), 0);
     kernel(wide[0]!, wide[1] ?? 0, wide[2] ?? 0, out, false);
     if (out !== y) round(out, y);
     disposeOthers(wide, operands);
@@ -218,12 +230,16 @@ function halfKernel(
 
 /** `y = x` rounded to the dtype of y. */
 function round(x: Tensor, y: Tensor): void {
-  const kernel = elementwiseOps.cast.kernels[y.device.id] ??=
-    y.device.backend.elementwise(elementwiseOps.cast);
+  const kernel = elementwiseOps.cast.kernels[y.device.id] ??= y.device.backend.elementwise(
+    elementwiseOps.cast,
+  );
   kernel(x, 0, 0, y, false);
 }
 
-function disposeOthers(made: readonly (Operand | null)[], given: readonly (Operand | null)[]): void {
+function disposeOthers(
+  made: readonly (Operand | null)[],
+  given: readonly (Operand | null)[],
+): void {
   made.forEach((t, i) => {
     if (t !== given[i] && t !== null && typeof t !== "number") t.dispose();
   });

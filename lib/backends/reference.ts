@@ -16,7 +16,12 @@ function elements(t: Tensor): Float64Array {
 }
 
 /** Calls `f` with the position of each element of `shape`, in logical order, in a tensor with `strides`. */
-export function walk(shape: Shape, strides: Shape, start: number, f: (at: number, i: number) => void): void {
+export function walk(
+  shape: Shape,
+  strides: Shape,
+  start: number,
+  f: (at: number, i: number) => void,
+): void {
   const n = numel(shape), nd = shape.length;
   const index = new Array<number>(nd).fill(0);
   let at = start;
@@ -35,8 +40,9 @@ export function walk(shape: Shape, strides: Shape, start: number, f: (at: number
 function gatherFloats(t: Tensor, shape: Shape): Float64Array {
   const out = new Float64Array(numel(shape)), data = elements(t);
   const strides = broadcastStrides(t.shape, t._strides, shape);
-  if (t.dtype === "bfloat16") walk(shape, strides, t._start, (at, i) => out[i] = fromBfloat16(data[at]!));
-  else walk(shape, strides, t._start, (at, i) => out[i] = data[at]!);
+  if (t.dtype === "bfloat16") {
+    walk(shape, strides, t._start, (at, i) => out[i] = fromBfloat16(data[at]!));
+  } else walk(shape, strides, t._start, (at, i) => out[i] = data[at]!);
   return out;
 }
 
@@ -129,7 +135,12 @@ function storeInts(y: Tensor, values: BigInt64Array): void {
     return;
   }
   const data = elements(y), bits = 8 * dtypes[y.dtype].bytes;
-  walk(y.shape, y._strides, y._start, (at, i) => data[at] = Number(BigInt.asIntN(bits, values[i]!)));
+  walk(
+    y.shape,
+    y._strides,
+    y._start,
+    (at, i) => data[at] = Number(BigInt.asIntN(bits, values[i]!)),
+  );
 }
 
 function store(y: Tensor, values: RefTensor): void {

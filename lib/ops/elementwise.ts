@@ -94,7 +94,13 @@ export const elementwiseOps = declare({
     dx: dx("", (g) => g),
   }),
 
-  neg: unary({ doc: "-x", domain: "number", f: (x) => -x, int: (x) => -x, dx: dx("", (g) => g.neg()) }),
+  neg: unary({
+    doc: "-x",
+    domain: "number",
+    f: (x) => -x,
+    int: (x) => -x,
+    dx: dx("", (g) => g.neg()),
+  }),
   abs: unary({
     doc: "|x|",
     domain: "number",
@@ -132,7 +138,13 @@ export const elementwiseOps = declare({
     int: (x) => x,
     dx: zero,
   }),
-  trunc: unary({ doc: "x without its fraction", domain: "number", f: Math.trunc, int: (x) => x, dx: zero }),
+  trunc: unary({
+    doc: "x without its fraction",
+    domain: "number",
+    f: Math.trunc,
+    int: (x) => x,
+    dx: zero,
+  }),
 
   exp: unary({ doc: "eˣ", f: Math.exp, dx: dx("y", (g, _x, y) => g.mul(y)) }),
   expm1: unary({ doc: "eˣ - 1", f: Math.expm1, dx: dx("y", (g, _x, y) => g.mul(y.add(1))) }),
@@ -195,7 +207,11 @@ export const elementwiseOps = declare({
       return g.mul(t.add(1).add(slope)).mul(0.5);
     }),
   }),
-  silu: unary({ doc: "x sigmoid(x)", f: (x) => x * sigmoid(x), dx: dx("a", (g, x) => g.siluGrad(x)) }),
+  silu: unary({
+    doc: "x sigmoid(x)",
+    f: (x) => x * sigmoid(x),
+    dx: dx("a", (g, x) => g.siluGrad(x)),
+  }),
   mish: unary({
     doc: "x tanh(ln(1 + eˣ)), Misra 2019",
     f: mish,
@@ -285,13 +301,17 @@ export const elementwiseOps = declare({
     int: (a, b) => a - b * floorDivide(a, b),
     grads: [
       dxy("", (g) => g),
-      dxy("ab", (g, a, b) => g.mul((typeof a === "number" ? (b as Tensor)._full(a) : a).div(b).floor()).neg()),
+      dxy(
+        "ab",
+        (g, a, b) =>
+          g.mul((typeof a === "number" ? (b as Tensor)._full(a) : a).div(b).floor()).neg(),
+      ),
     ],
   }),
   maximum: binary({
     doc: "the larger of a and b; NaN wins",
     domain: "any",
-    f: Math.max,
+    f: (a, b) => Math.max(a, b),
     int: (a, b) => a > b ? a : b,
     grads: [
       dxy("ab", (g, a, b) => winner(g, a, b, "gt")),
@@ -301,7 +321,7 @@ export const elementwiseOps = declare({
   minimum: binary({
     doc: "the smaller of a and b; NaN wins",
     domain: "any",
-    f: Math.min,
+    f: (a, b) => Math.min(a, b),
     int: (a, b) => a < b ? a : b,
     grads: [
       dxy("ab", (g, a, b) => winner(g, a, b, "lt")),
@@ -325,7 +345,10 @@ export const elementwiseOps = declare({
     doc: "x > 0 ? x : alpha (eˣ - 1), Clevert et al. 2015",
     f: (x, alpha) => x > 0 ? x : alpha * Math.expm1(x),
     grads: [
-      dxy("ab", (g, x, alpha) => (x as Tensor).gt(0).where(g, g.mul((x as Tensor).exp().mul(alpha)))),
+      dxy(
+        "ab",
+        (g, x, alpha) => (x as Tensor).gt(0).where(g, g.mul((x as Tensor).exp().mul(alpha))),
+      ),
       null,
     ],
   }),
@@ -382,8 +405,16 @@ export const elementwiseOps = declare({
   le: compare("a ≤ b", (a, b) => a <= b, (a, b) => a <= b),
   gt: compare("a > b", (a, b) => a > b, (a, b) => a > b),
   ge: compare("a ≥ b", (a, b) => a >= b, (a, b) => a >= b),
-  logicalAnd: compare("a ≠ 0 and b ≠ 0", (a, b) => a !== 0 && b !== 0, (a, b) => a !== 0n && b !== 0n),
-  logicalOr: compare("a ≠ 0 or b ≠ 0", (a, b) => a !== 0 || b !== 0, (a, b) => a !== 0n || b !== 0n),
+  logicalAnd: compare(
+    "a ≠ 0 and b ≠ 0",
+    (a, b) => a !== 0 && b !== 0,
+    (a, b) => a !== 0n && b !== 0n,
+  ),
+  logicalOr: compare(
+    "a ≠ 0 or b ≠ 0",
+    (a, b) => a !== 0 || b !== 0,
+    (a, b) => a !== 0n || b !== 0n,
+  ),
   logicalXor: compare(
     "exactly one of a ≠ 0, b ≠ 0",
     (a, b) => (a !== 0) !== (b !== 0),
@@ -410,8 +441,7 @@ export const elementwiseOps = declare({
     grads: [
       dxyz("abc", (g, x, lo, hi) => g.mul((x as Tensor).ge(lo).logicalAnd((x as Tensor).le(hi)))),
       dxyz("abc", (g, x, lo, hi) => g.mul((x as Tensor).lt(lo).logicalAnd((lo as Tensor).le(hi)))),
-      dxyz("abc", (g, x, lo, hi) =>
-        g.mul((hi as Tensor).lt(lo).logicalOr((x as Tensor).gt(hi)))),
+      dxyz("abc", (g, x, lo, hi) => g.mul((hi as Tensor).lt(lo).logicalOr((x as Tensor).gt(hi)))),
     ],
   }),
   lerp: ternary({

@@ -25,7 +25,10 @@ export interface Grad {
 }
 
 /** Declares the derivative of one operand of a unary op. */
-export function dx(saves: "" | "a" | "y" | "ay", f: (g: Tensor, x: Tensor, y: Tensor) => Tensor): Grad {
+export function dx(
+  saves: "" | "a" | "y" | "ay",
+  f: (g: Tensor, x: Tensor, y: Tensor) => Tensor,
+): Grad {
   return { saves, f: (g, a, _b, _c, y) => f(g, a as Tensor, y) };
 }
 
@@ -200,7 +203,13 @@ export interface KernelOp {
 }
 
 /** What a declaration of a kernel op states; see KernelOp for the fields. */
-export interface KernelDef<I extends string, Opt extends string, O extends string, X extends string, A> {
+export interface KernelDef<
+  I extends string,
+  Opt extends string,
+  O extends string,
+  X extends string,
+  A,
+> {
   readonly doc: string;
   readonly inputs: readonly I[];
   readonly optional?: readonly Opt[];
@@ -210,7 +219,10 @@ export interface KernelDef<I extends string, Opt extends string, O extends strin
   readonly channelsLast?: readonly (I | Opt)[];
   readonly mutates?: readonly I[];
   /** Checks the inputs (they arrive in the order of `inputs`, then `optional`) and sizes the results. */
-  readonly infer: (inputs: Named<Tensor, I> & Named<Tensor | null, Opt>, attrs: A) => readonly OutputSpec[];
+  readonly infer: (
+    inputs: Named<Tensor, I> & Named<Tensor | null, Opt>,
+    attrs: A,
+  ) => readonly OutputSpec[];
   /** The numbers that the kernel needs beyond its pointers; documented where declared. */
   readonly descriptor: (
     inputs: Named<Tensor, I> & Named<Tensor | null, Opt>,

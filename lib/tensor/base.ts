@@ -7,7 +7,13 @@ import { type Memory, Storage } from "../storage.ts";
 import type { Device } from "../device.ts";
 import { escape, track } from "../scope.ts";
 import type { Tensor } from "./mod.ts";
-import { type AccumulateGrad, edgeOf, type GradHook, needsGrad, type Node } from "../autograd/graph.ts";
+import {
+  type AccumulateGrad,
+  edgeOf,
+  type GradHook,
+  needsGrad,
+  type Node,
+} from "../autograd/graph.ts";
 import { backward, type BackwardOptions } from "../autograd/engine.ts";
 import type { ViewOp } from "../ops/op.ts";
 
@@ -92,7 +98,9 @@ export abstract class TensorBase {
   get _data(): Storage {
     if (this._storage === null) {
       throw new Error(
-        `Cannot use a tensor of shape ${show(this.shape)}: it was disposed (or made in a tidy scope that ended)`,
+        `Cannot use a tensor of shape ${
+          show(this.shape)
+        }: it was disposed (or made in a tidy scope that ended)`,
       );
     }
     return this._storage;
@@ -122,7 +130,9 @@ export abstract class TensorBase {
     if (dim === undefined) return [...this.shape];
     const size = this.shape.at(dim);
     if (size === undefined || !Number.isInteger(dim)) {
-      throw new RangeError(`Cannot take the size of dim ${dim} of a tensor of shape ${show(this.shape)}`);
+      throw new RangeError(
+        `Cannot take the size of dim ${dim} of a tensor of shape ${show(this.shape)}`,
+      );
     }
     return size;
   }
@@ -182,9 +192,13 @@ export abstract class TensorBase {
 
   /** Replaces the accumulated gradient. */
   set grad(g: Tensor | null) {
-    if (g !== null && (g.shape.length !== this.ndim || g.shape.some((s, i) => s !== this.shape[i]))) {
+    if (
+      g !== null && (g.shape.length !== this.ndim || g.shape.some((s, i) => s !== this.shape[i]))
+    ) {
       throw new RangeError(
-        `Cannot assign a gradient of shape ${show(g.shape)} to a tensor of shape ${show(this.shape)}`,
+        `Cannot assign a gradient of shape ${show(g.shape)} to a tensor of shape ${
+          show(this.shape)
+        }`,
       );
     }
     if (g !== null && (g.dtype !== this.dtype || g.device !== this.device)) {
@@ -310,7 +324,9 @@ export abstract class TensorBase {
   item(): number {
     if (this.numel() !== 1) {
       throw new Error(
-        `Cannot convert a tensor of shape ${show(this.shape)} to a scalar: it has ${this.numel()} elements`,
+        `Cannot convert a tensor of shape ${
+          show(this.shape)
+        } to a scalar: it has ${this.numel()} elements`,
       );
     }
     const { memory, base, device } = this._data;

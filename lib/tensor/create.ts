@@ -1,7 +1,15 @@
 // Creation functions: tensor, zeros, ones, full, empty, eye, arange, linspace and the ...Like forms.
 
 import { runInto } from "../dispatch.ts";
-import { checkDType, type DType, dtypes, isInt, toBfloat16, type TypedArray, viewOf } from "../dtype.ts";
+import {
+  checkDType,
+  type DType,
+  dtypes,
+  isInt,
+  toBfloat16,
+  type TypedArray,
+  viewOf,
+} from "../dtype.ts";
 import { defaultDevice, type Device } from "../device.ts";
 import { checkShape, contiguousStrides, numel, type Shape, show } from "../shape.ts";
 import { layoutOps } from "../ops/layout.ts";
@@ -58,18 +66,21 @@ function flatten(data: NestedData): { shape: number[]; values: (number | bigint 
     if (depth < shape.length) {
       if (!Array.isArray(d) || d.length !== shape[depth]) {
         throw new RangeError(
-          `Cannot make a tensor from ragged data: dim ${depth} has size ${shape[depth]} at first and ${
-            Array.isArray(d) ? d.length : "no size"
-          } later`,
+          `Cannot make a tensor from ragged data: dim ${depth} has size ${
+            shape[depth]
+          } at first and ${Array.isArray(d) ? d.length : "no size"} later`,
         );
       }
       for (const e of d) visit(e, depth + 1);
-    } else if (typeof d === "number" || typeof d === "bigint" || typeof d === "boolean") values.push(d);
-    else {
+    } else if (typeof d === "number" || typeof d === "bigint" || typeof d === "boolean") {
+      values.push(d);
+    } else {
       throw new TypeError(
         Array.isArray(d)
           ? `Cannot make a tensor from ragged data: dim ${depth} appears in some rows only`
-          : `Cannot make a tensor from ${d === null ? "null" : typeof d}: give numbers, bigints or booleans`,
+          : `Cannot make a tensor from ${
+            d === null ? "null" : typeof d
+          }: give numbers, bigints or booleans`,
       );
     }
   };
@@ -130,7 +141,10 @@ function encode(
  *
  * @throws RangeError where rows differ in length, or the data do not fill `shape`
  */
-export function tensor(data: NestedData | TypedArray | Uint8ClampedArray, options: TensorOptions = {}): Tensor {
+export function tensor(
+  data: NestedData | TypedArray | Uint8ClampedArray,
+  options: TensorOptions = {},
+): Tensor {
   checkOptions("tensor", options, ["shape", ...keys]);
   let values: ArrayLike<number | bigint | boolean>, shape: readonly number[], own: DType;
   const typed = ArrayBuffer.isView(data);
@@ -143,14 +157,20 @@ export function tensor(data: NestedData | TypedArray | Uint8ClampedArray, option
     values = flat.values;
     shape = flat.shape;
     const kinds = new Set(flat.values.map((v) => typeof v));
-    own = kinds.has("number") || kinds.size === 0 ? "float32" : kinds.has("bigint") ? "int64" : "bool";
+    own = kinds.has("number") || kinds.size === 0
+      ? "float32"
+      : kinds.has("bigint")
+      ? "int64"
+      : "bool";
   }
   const dtype = options.dtype === undefined ? own : checkDType(options.dtype);
   if (options.shape !== undefined) {
     const wanted = checkShape("make a tensor", options.shape);
     if (numel(wanted) !== values.length) {
       throw new RangeError(
-        `Cannot make a tensor of shape ${show(wanted)} from ${values.length} elements: it needs ${numel(wanted)}`,
+        `Cannot make a tensor of shape ${show(wanted)} from ${values.length} elements: it needs ${
+          numel(wanted)
+        }`,
       );
     }
     shape = wanted;
@@ -210,7 +230,12 @@ export function eye(n: number, m?: number | CreateOptions, options: CreateOption
  * start, start + step, ... below end (`arange(end)`, `arange(start, end)`, `arange(start, end, step)`).
  * int64 where all numbers are integers, else float32.
  */
-export function arange(start: number, end?: number | CreateOptions, step: number | CreateOptions = 1, options: CreateOptions = {}): Tensor {
+export function arange(
+  start: number,
+  end?: number | CreateOptions,
+  step: number | CreateOptions = 1,
+  options: CreateOptions = {},
+): Tensor {
   if (typeof end === "object") return arange(0, start, 1, end);
   if (typeof step === "object") return arange(start, end, 1, step);
   const [from, to] = end === undefined ? [0, start] : [start, end];
@@ -226,12 +251,20 @@ export function arange(start: number, end?: number | CreateOptions, step: number
 }
 
 /** `steps` numbers from start to end, evenly spaced, both ends included. */
-export function linspace(start: number, end: number, steps: number, options: CreateOptions = {}): Tensor {
+export function linspace(
+  start: number,
+  end: number,
+  steps: number,
+  options: CreateOptions = {},
+): Tensor {
   const [n] = checkShape("make linspace", [steps]) as [number];
   const gap = n > 1 ? (end - start) / (n - 1) : 0;
   // Counted from the nearer end, so that both ends are exact.
   const at = (i: number): number => i < n / 2 ? start + i * gap : end - (n - 1 - i) * gap;
-  return tensor(Float64Array.from({ length: n }, (_, i) => at(i)), { dtype: "float32", ...options });
+  return tensor(Float64Array.from({ length: n }, (_, i) => at(i)), {
+    dtype: "float32",
+    ...options,
+  });
 }
 
 function like(t: Tensor, options: CreateOptions): CreateOptions {

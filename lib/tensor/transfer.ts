@@ -3,7 +3,7 @@
 import type { Device } from "../device.ts";
 import type { Tensor } from "./mod.ts";
 import { allocate } from "./base.ts";
-import { edgeOf, Node, needsGrad } from "../autograd/graph.ts";
+import { edgeOf, needsGrad, Node } from "../autograd/graph.ts";
 import { gradEnabled } from "../autograd/mode.ts";
 import { dtypes } from "../dtype.ts";
 
@@ -32,7 +32,11 @@ export function transfer(t: Tensor, device: Device): Tensor {
   const target = device.backend;
   const dense = t._layout === 2 ? t._dense() : t;
   const bytes = dtypes[t.dtype].bytes;
-  const data = dense.device.backend.read(dense._memory, dense._start * bytes, dense.numel() * bytes);
+  const data = dense.device.backend.read(
+    dense._memory,
+    dense._start * bytes,
+    dense.numel() * bytes,
+  );
   const y = allocate(dense.shape, dense.dtype, device, dense._strides, dense._layout);
   target.write(y._memory, y._start * bytes, data);
   if (dense !== t) dense.dispose();

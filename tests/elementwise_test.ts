@@ -1,0 +1,266 @@
+// Every elementwise op on every native device against the reference: layouts, broadcasting, numbers, special values,
+// integer types, in place; and the derivatives: finite differences in float64, kernels against the reference.
+
+import { assertThrows } from "@std/assert";
+import * as ndl from "../mod.ts";
+import { binary, inPlace, ternary, unary } from "../lib/dispatch.ts";
+import type { Operand } from "../lib/backend.ts";
+import type { Device } from "../lib/device.ts";
+import type { DType } from "../lib/dtype.ts";
+import { elementwiseOps } from "../lib/ops/elementwise.ts";
+import type { ElementwiseOp } from "../lib/ops/op.ts";
+import type { Tensor } from "../lib/tensor/mod.ts";
+import { elementwiseSamples } from "./samples/elementwise.ts";
+import type { ElementwiseSample } from "./samples/sample.ts";
+import {
+  assertClose,
+  type LayoutName,
+  layouts,
+  nativeDevices,
+  place,
+  seeded,
+  seedOf,
+  tolerance,
+  valuesOf,
+} from "./harness.ts";
+import { gradcheck } from "../lib/autograd/gradcheck.ts";
+
+const devices = nativeDevices();
+const names = Object.keys(elementwiseOps) as (keyof typeof elementwiseOps)[];
+
+function run(op: ElementwiseOp, x: readonly Operand[]): Tensor {
+  if (op.arity === 1) {
+    return op.name === "cast" ? (x[0] as Tensor).to("float64") : unary(op, x[0] as Tensor);
+  }
+  return op.arity === 2 ? binary(op, x[0]!, x[1]!) : ternary(op, x[0]!, x[1]!, x[2]!);
+}
+
+function dtypesOf(op: ElementwiseOp): DType[] {
+  const all: DType[] = ["float32", "float64", "float16", "bfloat16"];
+  if (op.domain !== "float") all.push("int32", "int64", "uint8");
+  if (op.domain === "any") all.push("bool");
+  return all;
+}
+
+/** The operands of one try on `device`: tensors, or the sample's fixed numbers after the first. */
+function operands(
+  op: ElementwiseOp,
+  sample: ElementwiseSample,
+  shapes: readonly (readonly number[])[],
+  dtype: DType,
+  device: Device,
+  layout: LayoutName,
+  seed: number,
+): Operand[] {
+  const random = seeded(seed);
+  return Array.from({ length: op.arity }, (_, i) => {
+    if (sample.numbers !== undefined && i > 0) return sample.numbers[i - 1]!;
+    const range = sample.ranges[Math.min(i, sample.ranges.length - 1)]!;
+    const own: DType = op.condition && i === 0 ? "bool" : dtype;
+    const shape = shapes[i % shapes.length]!;
+    let values = valuesOf(
+      { shape, range, ...(sample.avoid ? { avoid: sample.avoid } : {}) },
+      own,
+      random,
+    );
+    if (own !== "bool" && ["floorDivide", "remainder"].includes(op.name) && i === 1) {
+      values = values.map((v) => v === 0 ? 1 : v);
+    }
+    if (op.name === "pow" && i === 1) values = values.map(Math.abs);
+    return place(values, shape, own, device, layout);
+  });
+}
+
+function compare(op: ElementwiseOp, got: Tensor, want: Tensor, slack: number, what: string): void {
+  if (got.dtype !== want.dtype) {
+    throw new Error(`${what}: dtype ${got.dtype} instead of ${want.dtype}`);
+  }
+  assertClose(
+    got.toTypedArray(),
+    want.toTypedArray(),
+    tolerance(got.dtype, slack),
+    `${op.name} ${what}`,
+  );
+}
+
+const shapeSets: readonly (readonly (readonly number[])[])[] = [
+  [[2, 3, 4, 5]],
+  [[31]],
+  [[]],
+  [[0, 3]],
+  [[3, 1, 5], [4, 1], [5]],
+  [[1], [7, 3]],
+];
+
+for (const device of devices) {
+  for (const name of names) {
+    Deno.test(`${name} on ${device} agrees with the reference`, () => {
+      const op: ElementwiseOp = elementwiseOps[name],
+        sample: ElementwiseSample = elementwiseSamples[name];
+      for (const dtype of dtypesOf(op)) {
+        for (const shapes of shapeSets) {
+          for (const layout of layouts) {
+            const seed = seedOf(`${name} ${dtype} ${layout} ${JSON.stringify(shapes)}`);
+            const make = (on: Device) => operands(op, sample, shapes, dtype, on, layout, seed);
+            const what = `${dtype} ${layout} ${JSON.stringify(shapes)} seed ${seed}`;
+            compare(
+              op,
+              run(op, make(device)),
+              run(op, make(ndl.reference())),
+              sample.slack ?? 1,
+              what,
+            );
+          }
+        }
+      }
+      // Long enough for several tiles and threads, with special values spread in.
+      for (const dtype of ["float32", "float64"] as const) {
+        const random = seeded(seedOf(name)), n = 5003;
+        const specials = [NaN, Infinity, -Infinity, 0, -0, 1e-40, 88.5, 90, -90, -104, 1e30, -1e30];
+        const values = Array.from(
+          { length: n },
+          (_, i) => i % 7 === 0 ? specials[(i / 7) % specials.length]! : -3 + 6 * random(),
+        );
+        const make = (on: Device): Operand[] =>
+          Array.from({ length: op.arity }, (_, i) => {
+            if (sample.numbers !== undefined && i > 0) return sample.numbers[i - 1]!;
+            const own = op.condition && i === 0 ? values.map((v) => v > 0 ? 1 : 0) : values;
+            const shifted = i === 0 ? own : [...own.slice(i * 13), ...own.slice(0, i * 13)];
+            return ndl.tensor(Float64Array.from(shifted), {
+              dtype: op.condition && i === 0 ? "bool" : dtype,
+              device: on,
+            });
+          });
+        compare(
+          op,
+          run(op, make(device)),
+          run(op, make(ndl.reference())),
+          (sample.slack ?? 1) * 2,
+          `${dtype} specials`,
+        );
+      }
+    });
+  }
+
+  Deno.test(`in-place ops on ${device} write through views and leave neighbours alone`, () => {
+    for (const layout of layouts) {
+      const base = place([1, 2, 3, 4, 5, 6], [2, 3], "float32", device, layout);
+      const before = base._data.version;
+      inPlace(elementwiseOps.mul, base, ndl.tensor([10, 100, 1000], { device }), 0);
+      assertClose(
+        base.toTypedArray(),
+        [10, 200, 3000, 40, 500, 6000],
+        tolerance("float32"),
+        layout,
+      );
+      if (base._data.version !== before + 1) throw new Error("the version did not count the write");
+    }
+  });
+}
+
+for (const name of names) {
+  const op: ElementwiseOp = elementwiseOps[name];
+  if (op.grads === "nondifferentiable" || op.result !== "same") continue;
+  Deno.test(`${name} has the derivatives that finite differences give`, () => {
+    const sample: ElementwiseSample = elementwiseSamples[name];
+    for (const shapes of [[[2, 3]], [[3], [2, 1]]]) {
+      const x = operands(
+        op,
+        sample,
+        shapes,
+        "float64",
+        ndl.reference(),
+        "contiguous",
+        seedOf(name),
+      );
+      const inputs = x.map((t, i) =>
+        typeof t !== "number" && t.dtype === "float64" && op.grads[i] !== null
+          ? t.requiresGrad_()
+          : t
+      );
+      const free = inputs.filter((t): t is Tensor => typeof t !== "number" && t.requiresGrad);
+      gradcheck(() => run(op, inputs), free);
+      gradcheck(
+        () => {
+          const y = run(op, inputs);
+          const g = ndl.grad(y, free, {
+            gradOutputs: y._full(0.7),
+            createGraph: true,
+            allowUnused: true,
+          });
+          return g.filter((t): t is Tensor => t !== null && t.requiresGrad);
+        },
+        free,
+      );
+    }
+  });
+}
+
+for (const device of devices) {
+  Deno.test(`elementwise gradients on ${device} agree with the reference`, () => {
+    for (const name of names) {
+      const op: ElementwiseOp = elementwiseOps[name],
+        sample: ElementwiseSample = elementwiseSamples[name];
+      if (op.grads === "nondifferentiable" || op.result !== "same") continue;
+      const grads = (on: Device): (Tensor | null)[] => {
+        const x = operands(
+          op,
+          sample,
+          [[3, 1, 5], [4, 1]],
+          "float32",
+          on,
+          "contiguous",
+          seedOf(name),
+        );
+        const free = x.filter((t, i): t is Tensor =>
+          typeof t !== "number" && t.dtype === "float32" && op.grads[i] !== null
+        );
+        free.forEach((t) => t.requiresGrad_());
+        const y = run(op, x);
+        return ndl.grad(y, free, { gradOutputs: y._full(0.7), allowUnused: true });
+      };
+      const want = grads(ndl.reference());
+      grads(device).forEach((g, i) => {
+        if (g !== null) compare(op, g, want[i]!, (sample.slack ?? 1) * 8, `gradient ${i}`);
+      });
+    }
+  });
+}
+
+Deno.test("integer division by zero is an error on every device", () => {
+  for (const device of [ndl.reference(), ...devices]) {
+    const a = ndl.tensor([1, 2], { dtype: "int32", device });
+    assertThrows(() => a.floorDivide(0), RangeError, "zero");
+    assertThrows(
+      () => a.remainder(ndl.tensor([1, 0], { dtype: "int32", device })),
+      RangeError,
+      "zero",
+    );
+    assertThrows(() => a.pow(-1), RangeError, "negative");
+  }
+});
+
+Deno.test("NaN and infinities have no integer", () => {
+  for (const device of [ndl.reference(), ...devices]) {
+    for (const x of [NaN, Infinity, -Infinity, 1e300]) {
+      const t = ndl.tensor([x], { dtype: "float64", device });
+      assertThrows(() => t.to("int32"), RangeError);
+      assertThrows(() => t.to("int64"), RangeError);
+    }
+  }
+});
+
+Deno.test("operands on two devices, of wrong kinds or shapes are named", () => {
+  const a = ndl.zeros([2, 3], { device: ndl.reference() });
+  assertThrows(
+    () => a.add(ndl.zeros([4], { device: ndl.reference() })),
+    RangeError,
+    "[2, 3] and [4]",
+  );
+  assertThrows(() => a.add("1" as unknown as number), TypeError, "string");
+  assertThrows(() => a.to("bool").neg(), TypeError, "bool");
+  assertThrows(() => a.where(1, 0), TypeError, "condition");
+  for (const device of devices) {
+    assertThrows(() => a.add(ndl.zeros([3], { device })), Error, device.name);
+  }
+});
