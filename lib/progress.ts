@@ -86,46 +86,48 @@ export class ProgressBar {
   /** Turns expected, or undefined when unknown. */
   readonly total: number | undefined;
 
-  private description: string;
-  private postfix = "";
-  private readonly options: ProgressOptions;
-  private readonly stream: ProgressStream;
-  private readonly minInterval: number;
-  private readonly started: number;
-  private drawnAt: number;
-  private drawnN: number;
-  private drawnWidth = 0;
-  private line = 0;
-  private closed = false;
-  private readonly rateTurns: MovingAverage;
-  private readonly rateTime: MovingAverage;
+  #description: string;
+  #postfix = "";
+  readonly #options: ProgressOptions;
+  readonly #stream: ProgressStream;
+  readonly #minInterval: number;
+  readonly #started: number;
+  #drawnAt: number;
+  #drawnN: number;
+  #drawnWidth = 0;
+  #line = 0;
+  #closed = false;
+  readonly #rateTurns: MovingAverage;
+  readonly #rateTime: MovingAverage;
 
   /**
+   * Opens a bar and, on a terminal, draws it.
+   *
    * @param options see {@linkcode ProgressOptions}
    * @throws RangeError when `total`, `initial`, `ncols`, `minInterval` or `smoothing` is out of range
    * @throws TypeError for an unknown option
    */
   constructor(options: ProgressOptions = {}) {
     checkProgressOptions(options);
-    this.options = options;
+    this.#options = options;
     this.total = options.total === Infinity ? undefined : options.total;
     this.n = options.initial ?? 0;
-    this.description = options.desc ?? "";
-    this.stream = options.file ?? standardError();
-    this.minInterval = 1000 * (options.minInterval ?? 0.1);
+    this.#description = options.desc ?? "";
+    this.#stream = options.file ?? standardError();
+    this.#minInterval = 1000 * (options.minInterval ?? 0.1);
     const smoothing = options.smoothing ?? 0.3;
-    this.rateTurns = new MovingAverage(smoothing);
-    this.rateTime = new MovingAverage(smoothing);
-    if (options.postfix !== undefined) this.postfix = formatPostfix(options.postfix);
-    this.drawnN = this.n;
-    this.started = this.drawnAt = performance.now();
-    if (options.disable ?? (options.disable === null && !this.stream.isTerminal)) {
-      this.closed = true;
-    } else if (this.stream.isTerminal) {
+    this.#rateTurns = new MovingAverage(smoothing);
+    this.#rateTime = new MovingAverage(smoothing);
+    if (options.postfix !== undefined) this.#postfix = formatPostfix(options.postfix);
+    this.#drawnN = this.n;
+    this.#started = this.#drawnAt = performance.now();
+    if (options.disable ?? (options.disable === null && !this.#stream.isTerminal)) {
+      this.#closed = true;
+    } else if (this.#stream.isTerminal) {
       const free = lines.indexOf(undefined);
-      this.line = free < 0 ? lines.length : free;
-      lines[this.line] = this;
-      this.draw(this.line);
+      this.#line = free < 0 ? lines.length : free;
+      lines[this.#line] = this;
+      this.#draw(this.#line);
     }
   }
 
@@ -136,7 +138,7 @@ export class ProgressBar {
    */
   update(turns = 1): void {
     this.n += turns;
-    if (!this.closed) this.tick();
+    if (!this.#closed) this.#tick();
   }
 
   /**
@@ -145,9 +147,9 @@ export class ProgressBar {
    * @param values numbers are shown with three significant digits; 0-d tensors as their number
    */
   setPostfix(values: Readonly<Record<string, PostfixValue>>): void {
-    if (this.closed) return;
-    this.postfix = formatPostfix(values);
-    this.redraw();
+    if (this.#closed) return;
+    this.#postfix = formatPostfix(values);
+    this.#redraw();
   }
 
   /**
@@ -156,32 +158,32 @@ export class ProgressBar {
    * @param text the new text; empty for none
    */
   setDescription(text = ""): void {
-    this.description = text;
-    if (!this.closed) this.redraw();
+    this.#description = text;
+    if (!this.#closed) this.#redraw();
   }
 
   /** Draws the bar now, on a terminal. */
   refresh(): void {
-    if (!this.closed && this.stream.isTerminal) this.draw(this.line);
+    if (!this.#closed && this.#stream.isTerminal) this.#draw(this.#line);
   }
 
   /** Draws the final state (or wipes the bar away, with `leave: false`). Later calls do nothing. */
   close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    const leave = this.options.leave ?? true;
-    if (!this.stream.isTerminal) {
-      if (leave) this.stream.write(this.text(true) + "\n");
+    if (this.#closed) return;
+    this.#closed = true;
+    const leave = this.#options.leave ?? true;
+    if (!this.#stream.isTerminal) {
+      if (leave) this.#stream.write(this.#text(true) + "\n");
       return;
     }
-    lines[this.line] = undefined;
+    lines[this.#line] = undefined;
     while (lines.length > 0 && lines[lines.length - 1] === undefined) lines.pop();
     if (leave) {
-      this.draw(0, true);
-      this.stream.write("\n");
+      this.#draw(0, true);
+      this.#stream.write("\n");
     } else {
-      this.print("", this.line);
-      if (this.line === 0) this.stream.write("\r");
+      this.#print("", this.#line);
+      if (this.#line === 0) this.#stream.write("\r");
     }
   }
 
@@ -192,57 +194,58 @@ export class ProgressBar {
 
   /** The bar as one line of text. */
   toString(): string {
-    return this.text(false);
+    return this.#text(false);
   }
 
   /** Redraws when `minInterval` has passed since the last drawing, and takes the rate. */
-  private tick(): void {
+  #tick(): void {
     const now = performance.now();
-    const elapsed = now - this.drawnAt;
-    if (elapsed < this.minInterval || this.n === this.drawnN) return;
+    const elapsed = now - this.#drawnAt;
+    if (elapsed < this.#minInterval || this.n === this.#drawnN) return;
     if (elapsed > 0) {
-      this.rateTurns.add(this.n - this.drawnN);
-      this.rateTime.add(elapsed / 1000);
+      this.#rateTurns.add(this.n - this.#drawnN);
+      this.#rateTime.add(elapsed / 1000);
     }
-    this.drawnN = this.n;
-    this.drawnAt = now;
-    if (this.stream.isTerminal) this.draw(this.line);
+    this.#drawnN = this.n;
+    this.#drawnAt = now;
+    if (this.#stream.isTerminal) this.#draw(this.#line);
   }
 
   /** Redraws changed text, no more often than turns would. */
-  private redraw(): void {
-    if (this.stream.isTerminal && performance.now() - this.drawnAt >= this.minInterval) {
-      this.draw(this.line);
+  #redraw(): void {
+    if (this.#stream.isTerminal && performance.now() - this.#drawnAt >= this.#minInterval) {
+      this.#draw(this.#line);
     }
   }
 
-  private text(average: boolean): string {
-    const time = average ? 0 : this.rateTime.value();
+  #text(average: boolean): string {
+    const time = average ? 0 : this.#rateTime.value();
     return formatMeter({
       n: this.n,
       total: this.total,
-      elapsed: (performance.now() - this.started) / 1000,
-      columns: this.options.ncols ?? (this.stream.isTerminal ? this.stream.columns() : undefined),
-      desc: this.description,
-      unit: this.options.unit ?? "it",
-      unitScale: this.options.unitScale ?? false,
-      ascii: this.options.ascii ?? false,
-      initial: this.options.initial ?? 0,
-      rate: time > 0 ? this.rateTurns.value() / time : undefined,
-      postfix: this.postfix,
+      elapsed: (performance.now() - this.#started) / 1000,
+      columns: this.#options.ncols ??
+        (this.#stream.isTerminal ? this.#stream.columns() : undefined),
+      desc: this.#description,
+      unit: this.#options.unit ?? "it",
+      unitScale: this.#options.unitScale ?? false,
+      ascii: this.#options.ascii ?? false,
+      initial: this.#options.initial ?? 0,
+      rate: time > 0 ? this.#rateTurns.value() / time : undefined,
+      postfix: this.#postfix,
     });
   }
 
-  private draw(line: number, average = false): void {
-    this.print(this.text(average), line);
+  #draw(line: number, average = false): void {
+    this.#print(this.#text(average), line);
   }
 
   /** Overwrites what this bar printed last, `line` lines below the cursor. */
-  private print(text: string, line: number): void {
+  #print(text: string, line: number): void {
     const width = textWidth(text);
-    const padding = " ".repeat(Math.max(this.drawnWidth - width, 0));
-    this.stream.write("\n".repeat(line) + "\r" + text + padding + "\x1b[A".repeat(line));
-    this.drawnWidth = width;
+    const padding = " ".repeat(Math.max(this.#drawnWidth - width, 0));
+    this.#stream.write("\n".repeat(line) + "\r" + text + padding + "\x1b[A".repeat(line));
+    this.#drawnWidth = width;
   }
 }
 
@@ -256,9 +259,9 @@ export type AsyncProgress<T> = ProgressBar & AsyncIterable<T>;
  * iterable by `for`, by `for await` or by both stays so. Leaving the loop early closes the bar.
  *
  * ```ts
- * import { tqdm } from "./progress.ts";
+ * import * as ndl from "../mod.ts";
  *
- * const bar = tqdm([1, 2, 3], { desc: "sum", unit: "number" });
+ * const bar = ndl.tqdm([1, 2, 3], { desc: "sum", unit: "number" });
  * let sum = 0;
  * for (const x of bar) {
  *   sum += x;
@@ -275,8 +278,11 @@ export function tqdm<T>(
   iterable: Iterable<T> & AsyncIterable<T>,
   options?: ProgressOptions,
 ): SyncProgress<T> & AsyncProgress<T>;
+/** Wraps what only `for` iterates over. */
 export function tqdm<T>(iterable: Iterable<T>, options?: ProgressOptions): SyncProgress<T>;
+/** Wraps what only `for await` iterates over. */
 export function tqdm<T>(iterable: AsyncIterable<T>, options?: ProgressOptions): AsyncProgress<T>;
+/** Makes a bar that is counted by `update`. */
 export function tqdm(iterable: null | undefined, options?: ProgressOptions): ProgressBar;
 export function tqdm<T>(
   iterable: Iterable<T> | AsyncIterable<T> | null | undefined,
@@ -354,18 +360,21 @@ function sizeOf(source: object): number | undefined {
 
 /** tqdm's moving average: weights fall off exponentially, corrected for the short start. */
 class MovingAverage {
-  private last = 0;
-  private remaining = 1;
+  readonly #weight: number;
+  #last = 0;
+  #remaining = 1;
 
-  constructor(private readonly weight: number) {}
+  constructor(weight: number) {
+    this.#weight = weight;
+  }
 
   add(x: number): void {
-    this.last = this.weight * x + (1 - this.weight) * this.last;
-    this.remaining *= 1 - this.weight;
+    this.#last = this.#weight * x + (1 - this.#weight) * this.#last;
+    this.#remaining *= 1 - this.#weight;
   }
 
   value(): number {
-    return this.remaining < 1 ? this.last / (1 - this.remaining) : 0;
+    return this.#remaining < 1 ? this.#last / (1 - this.#remaining) : 0;
   }
 }
 

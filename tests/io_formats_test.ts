@@ -101,10 +101,14 @@ Deno.test("safetensors: every kind of damage is refused", () => {
     [safetensors(`{"a":${entry(0, 4, "[1]", "I16")}}`, 4), 'dtype "I16"; known are F32'],
     [safetensors(`{"a":${entry(0, 4, "[-1]")}}`, 4), "has the size -1 in its shape"],
     [safetensors(`{"a":${entry(0, 4, "[1.5]")}}`, 4), "has the size 1.5"],
-    [safetensors(`{"a":${entry(0, 4, '["1"]')}}`, 4), "has the size 1"],
+    [safetensors(`{"a":${entry(0, 4, '["1"]')}}`, 4), 'has the size "1"'],
     [safetensors(`{"a":${entry(0, 4, "4")}}`, 4), "has no shape"],
     [safetensors(`{"a":${entry(0, 4, "[9007199254740991,4]")}}`, 4), "impossible shape"],
     [safetensors(`{"a":${entry(0, 4, "[1e300,0,1e300]")}}`, 4), "has the size 1e+300"],
+    [
+      safetensors(`{"a":${entry(0, 4, "[".repeat(50000) + "]".repeat(50000))}}`, 4),
+      "has the size [[[",
+    ],
     [
       safetensors(`{"a":${entry(0, 4, "[2]")}}`, 4),
       "has 4 bytes where its shape [2] of F32 needs 8",

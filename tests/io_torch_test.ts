@@ -138,6 +138,7 @@ Deno.test("torch: every kind of damage is refused", async () => {
     ],
     ["\x80\x02ccollections\nOrderedDict\nK\x01\x85R.", "makes a dict of what is no dict"],
     ["\x80\x02ccollections\nOrderedDict\n]K\x01a\x85R.", "makes a dict of what are no pairs"],
+    ["\x80\x02ctorch\ndevice\n]\x85R.", "makes a device of"],
     ["\x80\x02cos\nsystem\n.", 'the global "os.system"'],
     ["\x80\x02cbuiltins\neval\n.", 'the global "builtins.eval"'],
     ["\x80\x02ctorch\n__proto__\n.", 'the global "torch.__proto__"'],

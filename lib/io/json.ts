@@ -29,14 +29,19 @@ export function parseJson(text: string, what: string, file: string): unknown {
 /** The first key that stands twice in one object of valid JSON. */
 function duplicateKey(json: string): string | undefined {
   const open: (Set<string> | undefined)[] = [];
-  let text = "";
-  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
-    if (token === "{") open.push(new Set());
-    else if (token === "[") open.push(undefined);
-    else if (token === "}" || token === "]") open.pop();
-    else if (token !== ":") text = token;
-    else {
-      const key = JSON.parse(text) as string;
+  let begin = 0; // of the last string
+  let end = 0;
+  for (let at = 0; at < json.length; at++) {
+    const character = json[at];
+    if (character === '"') {
+      begin = at++;
+      while (json[at] !== '"') at += json[at] === "\\" ? 2 : 1;
+      end = at + 1;
+    } else if (character === "{") open.push(new Set());
+    else if (character === "[") open.push(undefined);
+    else if (character === "}" || character === "]") open.pop();
+    else if (character === ":") {
+      const key = JSON.parse(json.slice(begin, end)) as string;
       const keys = open[open.length - 1];
       if (keys?.has(key)) return key;
       keys?.add(key);

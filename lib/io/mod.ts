@@ -44,12 +44,15 @@ const STRUCTURE_KEY = "needle.structure";
  * safetensors file. A flat state dict gives a file that any safetensors reader understands; in a
  * nested one the tensors have dotted names and the rest is JSON in the header.
  *
- * ```ts ignore
- * await ndl.save("checkpoint.safetensors", {
- *   model: model.stateDict(),
- *   optimizer: optimizer.stateDict(),
- *   epoch: 3,
- * });
+ * ```ts
+ * import * as ndl from "../../mod.ts";
+ *
+ * const path = await Deno.makeTempFile();
+ * await ndl.save(path, { model: { weight: ndl.tensor([1, 2]) }, epoch: 3 });
+ * const { model, epoch } = await ndl.load<
+ *   { model: Record<string, ndl.Tensor>; epoch: number }
+ * >(path);
+ * console.log(model["weight"]?.tolist(), epoch); // [1, 2] 3
  * ```
  *
  * @param path where to; an existing file is replaced when the new one is whole

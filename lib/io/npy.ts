@@ -12,11 +12,14 @@ import {
   gatherStrided,
   malformed,
   shapeBytes,
+  showValue,
   swapBytes,
   type TensorRecord,
 } from "./record.ts";
 
 const MAGIC = "\x93NUMPY";
+/** Far above what plain arrays need: the header of a 64-dimensional one has under 2000 bytes. */
+const MAX_HEADER_BYTES = 1 << 20;
 /** NumPy aligns the elements to 64 bytes. */
 const ALIGNMENT = 64;
 
@@ -67,6 +70,7 @@ export function parseNpy(
     : 0;
   const start = begin + length;
   if (start > bytes.length) throw malformed(file, "the npy header is cut short");
+  if (length > MAX_HEADER_BYTES) throw malformed(file, `the npy header has ${length} bytes`);
   // Versions 1 and 2 are Latin-1, but say nothing in it that is not ASCII.
   const header = decodeText(file, "the npy header", bytes.subarray(begin, start));
   const { descr, fortran, shape } = parseHeader(header, file);
@@ -85,7 +89,7 @@ export function parseNpy(
   if (bytes.length - start !== size) {
     throw malformed(
       file,
-      `${bytes.length - start} bytes follow the header where shape [${shape.join(", ")}] of ` +
+      `${bytes.length - start} bytes follow the header where shape ${showValue(shape)} of ` +
         `${dtype} needs ${size}`,
     );
   }

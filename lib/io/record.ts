@@ -30,6 +30,23 @@ export function malformed(file: string, what: string): Error {
 }
 
 /**
+ * A value from a file as text for an error message, cut where it is long.
+ *
+ * @param value anything
+ * @returns its JSON
+ */
+export function showValue(value: unknown): string {
+  if (typeof value === "bigint") return String(value);
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    text = "a list within itself";
+  }
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
+}
+
+/**
  * Checks sizes read from a file.
  *
  * @param file the file's name
@@ -49,12 +66,12 @@ export function shapeBytes(
   let empty = false;
   for (const size of shape) {
     if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) {
-      throw malformed(file, `${what} has the size ${String(size)} in its shape`);
+      throw malformed(file, `${what} has the size ${showValue(size)} in its shape`);
     }
     if (size === 0) empty = true;
     else bytes *= size;
     if (bytes > Number.MAX_SAFE_INTEGER) {
-      throw malformed(file, `${what} has the impossible shape [${shape.join(", ")}]`);
+      throw malformed(file, `${what} has the impossible shape ${showValue(shape)}`);
     }
   }
   return empty ? 0 : bytes;

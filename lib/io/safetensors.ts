@@ -11,6 +11,7 @@ import {
   decodeText,
   malformed,
   shapeBytes,
+  showValue,
   type TensorRecord,
 } from "./record.ts";
 import { parseJson } from "./json.ts";
@@ -105,13 +106,13 @@ function readTensor(
   const dtype = DTYPES.get(code);
   if (dtype === undefined) {
     const known = [...DTYPES.keys()].join(", ");
-    throw malformed(file, `${what} has dtype ${JSON.stringify(code)}; known are ${known}`);
+    throw malformed(file, `${what} has dtype ${showValue(code)}; known are ${known}`);
   }
   if (!Array.isArray(shape)) throw malformed(file, `${what} has no shape`);
   const size = shapeBytes(file, what, shape, dtypes[dtype].bytes);
   const [begin, end]: unknown[] = Array.isArray(offsets) && offsets.length === 2 ? offsets : [];
   if (!isOffset(begin) || !isOffset(end) || begin > end) {
-    throw malformed(file, `${what} has the data_offsets ${JSON.stringify(offsets)}`);
+    throw malformed(file, `${what} has the data_offsets ${showValue(offsets)}`);
   }
   if (end > data.length) {
     throw malformed(
@@ -122,7 +123,7 @@ function readTensor(
   if (end - begin !== size) {
     throw malformed(
       file,
-      `${what} has ${end - begin} bytes where its shape [${shape.join(", ")}] of ${code} ` +
+      `${what} has ${end - begin} bytes where its shape ${showValue(shape)} of ${code} ` +
         `needs ${size}`,
     );
   }

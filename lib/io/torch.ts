@@ -6,7 +6,7 @@
 
 import { type DType, dtypes } from "../dtype.ts";
 import { parsePickle, type PickleFunction, type PickleReader, type PickleValue } from "./pickle.ts";
-import { checkBools, decodeText, malformed, shapeBytes, swapBytes } from "./record.ts";
+import { checkBools, decodeText, malformed, shapeBytes, showValue, swapBytes } from "./record.ts";
 import { parseZip, readZipEntry, type ZipEntry } from "./zip.ts";
 
 /** Memory that tensors of a checkpoint share. */
@@ -132,7 +132,9 @@ class StorageTable {
     if (bytes.length !== expected) {
       throw malformed(
         this.file,
-        `storage "${key}" has ${bytes.length} bytes where ${length} elements of ${dtype} ` +
+        `storage "${key}" has ${bytes.length} bytes where ${
+          showValue(length)
+        } elements of ${dtype} ` +
           `need ${expected}`,
       );
     }
@@ -158,11 +160,19 @@ function globalTable(
     ["torch._utils._rebuild_parameter", { call: first }],
     ["torch._utils._rebuild_parameter_with_state", { call: first }],
     ["torch.Size", { call: first }],
-    ["torch.device", { call: (args) => args.map(String).join(":") }],
+    ["torch.device", { call: makeDeviceName }],
   ]);
   for (const name of STORAGES.keys()) table.set(name, { value: name });
   for (const dtype of Object.keys(dtypes)) table.set(`torch.${dtype}`, { value: dtype });
   return table;
+}
+
+/** A device as PyTorch writes it: "cuda:0". */
+function makeDeviceName(args: readonly unknown[], pickle: PickleReader): string {
+  if (!args.every((arg) => typeof arg === "string" || typeof arg === "number")) {
+    throw pickle.error("it makes a device of what is no name and number");
+  }
+  return args.join(":");
 }
 
 /** An OrderedDict or Counter: empty, of a dict, or of a list of pairs. */
@@ -193,8 +203,8 @@ function checkTensor(args: readonly unknown[], file: string): TorchTensor {
   if (!isSizes([offset]) || strides.length !== sizes.length) {
     throw malformed(
       file,
-      `${what} has offset ${String(offset)} and strides [${strides.join(", ")}] for its shape ` +
-        `[${sizes.join(", ")}]`,
+      `${what} has offset ${showValue(offset)} and strides ${showValue(strides)} for its shape ` +
+        showValue(sizes),
     );
   }
   const start = offset as number;
@@ -203,7 +213,8 @@ function checkTensor(args: readonly unknown[], file: string): TorchTensor {
   if (isEmpty ? start > count : last >= count) {
     throw malformed(file, `${what} reaches to element ${last} of ${count}`);
   }
-  return { storage, shape: sizes, strides, offset: start };
+  // Copies: the pickle may change its lists later on.
+  return { storage, shape: [...sizes], strides: [...strides], offset: start };
 }
 
 function isSizes(value: unknown): value is number[] {
