@@ -1,6 +1,6 @@
 // The kinds of recorded operations: one class per kind of op declaration, plus assignment through a view.
 
-import type { ElementwiseOp, KernelOp, ViewOp } from "../ops/op.ts";
+import type { ElementwiseOp, Grad, KernelOp, ViewOp } from "../ops/op.ts";
 import type { Operand } from "../backend.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { DType } from "../dtype.ts";
@@ -68,11 +68,11 @@ export class ElementwiseNode extends Node {
     const [a, b, c, y] = this.#saved.map(unpack) as [Operand, Operand, Operand, Tensor];
     const out: (Tensor | null)[] = [];
     for (let i = 0; i < this.next.length; i++) {
-      const rule = (this.#op.grads as readonly ({ f: Function } | null)[])[i];
+      const rule = (this.#op.grads as readonly (Grad | null)[])[i];
       out.push(
         this.next[i] === null || !rule
           ? null
-          : toOperand(rule.f(g, a, b, c, y) as Tensor, this.#shapes[i]!, this.#dtypes[i]!),
+          : toOperand(rule.f(g, a, b, c, y), this.#shapes[i]!, this.#dtypes[i]!),
       );
     }
     return out;

@@ -23,7 +23,7 @@ import { transfer } from "./transfer.ts";
 export class Tensor extends IndexTensor {
   /** This tensor with another dtype or on another device (itself where nothing changes). Recorded. */
   to(...targets: (DType | Device | { dtype?: DType; device?: Device })[]): Tensor {
-    let t: Tensor = this;
+    let t = this as Tensor;
     for (const target of targets) {
       if (target instanceof Device) t = transfer(t, target);
       else if (typeof target === "object" && target !== null) {
