@@ -119,7 +119,7 @@ export function freedError(name: string): Error {
 
 /** Whether gradients flow to `t`. */
 export function needsGrad(t: Tensor): boolean {
-  if (t._view !== null && t._view.epoch !== t._storage!.epoch) refreshView(t);
+  if (t._view !== null && t._storage !== null && t._view.epoch !== t._storage.epoch) refreshView(t);
   return t._node !== null || t._leafGrad;
 }
 

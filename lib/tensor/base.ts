@@ -279,6 +279,23 @@ export abstract class TensorBase {
     this.dispose();
   }
 
+  /** @internal Takes over the elements of `t` (equal shape, any dtype or device); `t` must not be used again. */
+  _become(t: Tensor): void {
+    const self = this as { -readonly [K in keyof TensorBase]: TensorBase[K] };
+    const before = this._data;
+    t._data.retain();
+    self._storage = t._storage;
+    self.dtype = t.dtype;
+    self._strides = t._strides;
+    self._offset = t._offset;
+    self._code = t._code;
+    self._start = t._start;
+    self._layout = t._layout;
+    self._accumulate = null;
+    before.release();
+    t.dispose();
+  }
+
   /** @internal The elements in logical order; bfloat16 as bits. A copy. */
   _read(): TypedArray | Uint16Array {
     const bytes = dtypes[this.dtype].bytes, n = this.numel();

@@ -1,0 +1,141 @@
+// Containers: modules made of modules. Activations between built-in layers are released as soon as they were used;
+// what backward needs is kept by the graph itself.
+
+import type { Tensor } from "../tensor/mod.ts";
+import { isPlainBuiltin, type Layer, markBuiltin, Module } from "./module.ts";
+
+/** A list of modules: `length`, `at`, `push`, iteration; children are named by position. */
+abstract class ModuleSequence<M extends Module<never, unknown>, I extends unknown[], O>
+  extends Module<I, O> {
+  #items: M[] = [];
+
+  constructor(items: Iterable<M>) {
+    super();
+    for (const m of items) this.push(m);
+  }
+
+  /** Number of modules. */
+  get length(): number {
+    return this.#items.length;
+  }
+
+  /** The module at a position; negative positions count from the end. */
+  at(i: number): M {
+    const m = this.#items.at(i);
+    if (m === undefined) throw new RangeError(`Cannot take module ${i} of ${this.length}`);
+    return m;
+  }
+
+  /** Adds a module at the end. */
+  push(m: M): this {
+    if (!(m instanceof Module)) {
+      throw new TypeError(
+        `Cannot add ${m === null ? "null" : typeof m} to ${this.constructor.name}: give a Module`,
+      );
+    }
+    // Numbered fields register themselves and give PyTorch's state-dict names: "0.weight".
+    (this as unknown as Record<number, M>)[this.#items.length] = m;
+    this.#items.push(m);
+    return this;
+  }
+
+  /** The modules in order. */
+  [Symbol.iterator](): IterableIterator<M> {
+    return this.#items[Symbol.iterator]();
+  }
+}
+
+/** Holds modules in a list; calls none of them. */
+export class ModuleList<M extends Module<never, unknown> = Layer>
+  extends ModuleSequence<M, never[], never> {
+  /** A list of `modules`. */
+  constructor(modules: Iterable<M> = []) {
+    super(modules);
+  }
+
+  /** Always an error: a list has no order of computation. */
+  override forward(): never {
+    throw new Error("Cannot call forward of a ModuleList: call its modules");
+  }
+}
+
+/**
+ * Applies modules one after the other.
+ *
+ * @example
+ * ```ts
+ * import * as ndl from "../../mod.ts";
+ * const net = new ndl.nn.Sequential(new ndl.nn.Linear(4, 8), new ndl.nn.ReLU(), new ndl.nn.Linear(8, 2));
+ * console.log(net.forward(ndl.zeros([3, 4])).shape); // [3, 2]
+ * ```
+ */
+export class Sequential extends ModuleSequence<Layer, [Tensor], Tensor> {
+  /** Applies `modules` in this order. */
+  constructor(...modules: Layer[]) {
+    super(modules);
+  }
+
+  /** The last module's output. */
+  override forward(x: Tensor): Tensor {
+    let h = x, mine = false;
+    for (const m of this) {
+      const y = m.forward(h);
+      const plain = isPlainBuiltin(m);
+      // Our own intermediate, made and used by layers that keep no handle: nobody else can see it.
+      if (y !== h) {
+        if (mine && plain) h.dispose();
+        mine = plain && y !== x;
+      }
+      h = y;
+    }
+    return h;
+  }
+}
+
+/** x + fn(x). */
+export class Residual extends Module {
+  /** The module that is added to. */
+  fn: Layer;
+
+  /** Adds the input to the output of `fn`. */
+  constructor(fn: Layer) {
+    super();
+    this.fn = fn;
+  }
+
+  /** x + fn(x). */
+  override forward(x: Tensor): Tensor {
+    const inner = this.fn.forward(x);
+    const y = x.add(inner);
+    if (inner !== x && isPlainBuiltin(this.fn)) inner.dispose();
+    return y;
+  }
+}
+
+/** Gives back its input. */
+export class Identity extends Module {
+  /** x. */
+  override forward(x: Tensor): Tensor {
+    return x;
+  }
+}
+
+/** Merges dims startDim to endDim into one (default: all but the first). */
+export class Flatten extends Module {
+  readonly #start: number;
+  readonly #end: number;
+
+  /** Dims to merge, both included. */
+  constructor(startDim = 1, endDim = -1) {
+    super();
+    this.#start = startDim;
+    this.#end = endDim;
+  }
+
+  /** x with the dims merged. */
+  override forward(x: Tensor): Tensor {
+    return x.flatten(this.#start, this.#end);
+  }
+}
+
+markBuiltin(Sequential, Residual, Identity, Flatten);

@@ -1,0 +1,328 @@
+// Module: the base of layers and models. Fields that are Parameters, Modules, or arrays and records of them register
+// themselves: they are found by walking the instance's own fields, in the order in which they were assigned.
+
+import type { Device } from "../device.ts";
+import { checkDType, type DType, isFloat } from "../dtype.ts";
+import { noGrad } from "../autograd/mode.ts";
+import { escape } from "../scope.ts";
+import { same, show } from "../shape.ts";
+import { Tensor } from "../tensor/mod.ts";
+import { checkOptions } from "../options.ts";
+
+/** A tensor that a module learns: a leaf that requires grad. */
+export class Parameter extends Tensor {
+  /** Shares the elements of `data`. Pass `requiresGrad` false to freeze it. */
+  constructor(data: Tensor, requiresGrad = true) {
+    super(data._data, data.shape, data._strides, data._offset, data.dtype, data._layout);
+    escape(this); // a parameter outlives the scope it is made in
+    this.requiresGrad_(requiresGrad);
+  }
+}
+
+/** Tensors by dotted name, as `stateDict` gives and `loadStateDict` takes them. */
+export type StateDict = Record<string, Tensor>;
+
+/** Called after `forward` with the module, its inputs and its output; what it returns replaces the output. */
+export type ForwardHook<I extends unknown[], O> = {
+  // Declared as a method, so that a module of given types is also a module of unknown ones.
+  hook(module: Module<I, O>, inputs: I, output: O): O | void;
+}["hook"];
+
+type Visit = (name: string, value: Tensor | Module<never, unknown>) => void;
+
+/** Calls `visit` for each Parameter and Module in a field's value: itself, or nested in arrays and plain records. */
+function eachEntry(name: string, value: unknown, visit: Visit): void {
+  if (value instanceof Parameter || value instanceof Module) visit(name, value);
+  else if (Array.isArray(value)) value.forEach((v, i) => eachEntry(`${name}.${i}`, v, visit));
+  else if (
+    value !== null && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype
+  ) {
+    for (const [key, v] of Object.entries(value)) eachEntry(`${name}.${key}`, v, visit);
+  }
+}
+
+/**
+ * The base class of everything with parameters. `I` is what `forward` takes, `O` what it gives.
+ *
+ * @example
+ * ```ts
+ * import * as ndl from "../../mod.ts";
+ * class Net extends ndl.nn.Module {
+ *   hidden = new ndl.nn.Linear(4, 8);
+ *   out = new ndl.nn.Linear(8, 2);
+ *   override forward(x: ndl.Tensor): ndl.Tensor {
+ *     return this.out.forward(this.hidden.forward(x).relu());
+ *   }
+ * }
+ * console.log(new Net().forward(ndl.zeros([3, 4])).shape); // [3, 2]
+ * ```
+ */
+export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
+  /** Whether this module is in training mode (dropout drops, batch norm uses batch statistics). */
+  training = true;
+  #buffers = new Map<string, boolean>();
+
+  /** Computes the output. */
+  abstract forward(...inputs: I): O;
+
+  /** @internal Own parameters and child modules, with names. */
+  #entries(visit: Visit): void {
+    for (const [name, value] of Object.entries(this)) eachEntry(name, value, visit);
+  }
+
+  /** Direct child modules with their names. */
+  *namedChildren(): Generator<[string, Module<never, unknown>]> {
+    const found: [string, Module<never, unknown>][] = [];
+    this.#entries((name, v) => v instanceof Module && found.push([name, v]));
+    yield* found;
+  }
+
+  /** Direct child modules. */
+  *children(): Generator<Module<never, unknown>> {
+    for (const [, m] of this.namedChildren()) yield m;
+  }
+
+  /** This module and all modules below it with dotted names, each once. */
+  *namedModules(
+    prefix = "",
+    seen: Set<unknown> = new Set(),
+  ): Generator<[string, Module<never, unknown>]> {
+    if (seen.has(this)) return;
+    seen.add(this);
+    yield [prefix, this as unknown as Module<never, unknown>];
+    for (const [name, child] of this.namedChildren()) {
+      yield* child.namedModules(prefix === "" ? name : `${prefix}.${name}`, seen);
+    }
+  }
+
+  /** This module and all modules below it, each once. */
+  *modules(): Generator<Module<never, unknown>> {
+    for (const [, m] of this.namedModules()) yield m;
+  }
+
+  /** Parameters of this module and all below it with dotted names, each once. */
+  *namedParameters(): Generator<[string, Tensor]> {
+    const seen = new Set<Tensor>();
+    for (const [prefix, module] of this.namedModules()) {
+      for (const [name, p] of module.#own()) {
+        if (seen.has(p)) continue;
+        seen.add(p);
+        yield [prefix === "" ? name : `${prefix}.${name}`, p];
+      }
+    }
+  }
+
+  #own(): [string, Tensor][] {
+    const found: [string, Tensor][] = [];
+    this.#entries((name, v) => v instanceof Tensor && found.push([name, v]));
+    return found;
+  }
+
+  /** Parameters of this module and all below it, each once. */
+  *parameters(): Generator<Tensor> {
+    for (const [, p] of this.namedParameters()) yield p;
+  }
+
+  /**
+   * Adds a tensor that belongs to the state but is not learned (running statistics).
+   *
+   * @param name the field that will hold it
+   */
+  registerBuffer(name: string, value: Tensor | null, options: { persistent?: boolean } = {}): void {
+    checkOptions("registerBuffer", options, ["persistent"]);
+    if (value !== null) escape(value);
+    this.#buffers.set(name, options.persistent ?? true);
+    (this as unknown as Record<string, Tensor | null>)[name] = value;
+  }
+
+  #ownBuffers(persistentOnly: boolean): [string, Tensor][] {
+    const fields = this as unknown as Record<string, Tensor | null>;
+    return [...this.#buffers].filter(([name, keep]) =>
+      (keep || !persistentOnly) && fields[name] !== null
+    )
+      .map(([name]) => [name, fields[name]!]);
+  }
+
+  /** Buffers of this module and all below it with dotted names. */
+  *namedBuffers(): Generator<[string, Tensor]> {
+    for (const [prefix, module] of this.namedModules()) {
+      for (const [name, b] of module.#ownBuffers(false)) {
+        yield [prefix === "" ? name : `${prefix}.${name}`, b];
+      }
+    }
+  }
+
+  /** Buffers of this module and all below it. */
+  *buffers(): Generator<Tensor> {
+    for (const [, b] of this.namedBuffers()) yield b;
+  }
+
+  /** Parameters and persistent buffers by dotted name, sharing storage with the model (clone to keep a copy). */
+  stateDict(): StateDict {
+    const state: StateDict = {};
+    for (const [prefix, module] of this.namedModules()) {
+      for (const [name, t] of [...module.#own(), ...module.#ownBuffers(true)]) {
+        state[prefix === "" ? name : `${prefix}.${name}`] = t.detach();
+      }
+    }
+    return state;
+  }
+
+  /**
+   * Copies tensors into the parameters and buffers of the same names. Checks everything before it writes anything.
+   *
+   * @param options.strict whether missing and unexpected names are an error (default true)
+   * @returns the names that were missing or unexpected
+   * @throws Error that lists missing and unexpected names and shapes that do not fit
+   */
+  loadStateDict(
+    state: StateDict,
+    options: { strict?: boolean } = {},
+  ): { missingKeys: string[]; unexpectedKeys: string[] } {
+    checkOptions("loadStateDict", options, ["strict"]);
+    const own = this.stateDict();
+    const missingKeys = Object.keys(own).filter((name) => !Object.hasOwn(state, name));
+    const unexpectedKeys = Object.keys(state).filter((name) => !Object.hasOwn(own, name));
+    const problems: string[] = [];
+    if (options.strict ?? true) {
+      if (missingKeys.length > 0) problems.push(`missing ${missingKeys.join(", ")}`);
+      if (unexpectedKeys.length > 0) problems.push(`unexpected ${unexpectedKeys.join(", ")}`);
+    }
+    const names = Object.keys(own).filter((name) => Object.hasOwn(state, name));
+    for (const name of names) {
+      const given: unknown = state[name];
+      if (!(given instanceof Tensor)) problems.push(`"${name}" is not a tensor`);
+      else if (!same(given.shape, own[name]!.shape)) {
+        problems.push(
+          `"${name}" has shape ${show(given.shape)} instead of ${show(own[name]!.shape)}`,
+        );
+      }
+    }
+    if (problems.length > 0) {
+      throw new Error(
+        `Cannot load the state dict into ${this.constructor.name}: ${problems.join("; ")}`,
+      );
+    }
+    noGrad(() => {
+      for (const name of names) own[name]!.copy_(state[name]!.to(own[name]!.device));
+    });
+    return { missingKeys, unexpectedKeys };
+  }
+
+  /** Switches training mode on (or off) here and below. */
+  train(mode = true): this {
+    for (const m of this.modules()) m.training = mode;
+    return this;
+  }
+
+  /** Switches training mode off here and below. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Moves parameters and buffers to a device, or converts the floating point ones to a dtype, in place. */
+  to(...targets: (Device | DType)[]): this {
+    for (const target of targets) {
+      const dtype = typeof target === "string" ? checkDType(target) : null;
+      if (dtype !== null && !isFloat(dtype)) {
+        throw new TypeError(`Cannot convert a module to ${dtype}: parameters are floating point`);
+      }
+      noGrad(() => {
+        for (const t of [...this.parameters(), ...this.buffers()]) {
+          if (dtype !== null && !isFloat(t.dtype)) continue;
+          const moved = t.to(target);
+          if (moved !== t) t._become(moved);
+          t._clearGrad();
+        }
+      });
+    }
+    return this;
+  }
+
+  /** Sets the gradient of every parameter to null. */
+  zeroGrad(): void {
+    for (const p of this.parameters()) p._clearGrad();
+  }
+
+  /** Sets whether parameters here and below are recorded. */
+  requiresGrad_(on = true): this {
+    for (const p of this.parameters()) p.requiresGrad_(on);
+    return this;
+  }
+
+  /**
+   * Calls `hook` after each `forward` of this instance.
+   *
+   * @returns a function that removes the hook
+   */
+  registerForwardHook(hook: ForwardHook<I, O>): () => void {
+    const inner = this.forward.bind(this);
+    const own = Object.getOwnPropertyDescriptor(this, "forward");
+    Object.defineProperty(this, "forward", {
+      configurable: true,
+      writable: true,
+      enumerable: false,
+      value: (...inputs: I): O => {
+        const output = inner(...inputs);
+        const replaced = hook(this, inputs, output);
+        return replaced === undefined ? output : replaced as O;
+      },
+    });
+    return () => {
+      if (own === undefined) delete (this as { forward?: unknown }).forward;
+      else Object.defineProperty(this, "forward", own);
+    };
+  }
+
+  /** Calls `fn` on every module below this one, children first, then on this one. */
+  apply(fn: (module: Module<never, unknown>) => void): this {
+    for (const child of this.children()) child.apply(fn);
+    fn(this as unknown as Module<never, unknown>);
+    return this;
+  }
+
+  /** The constructor arguments shown when a module is printed. */
+  extraRepr(): string {
+    return "";
+  }
+
+  /** The module tree with parameter counts, as PyTorch prints it. */
+  toString(): string {
+    const children = [...this.namedChildren()];
+    const head = `${this.constructor.name}(${this.extraRepr()}`;
+    const own = this.#own().reduce((n, [, p]) => n + p.numel(), 0);
+    if (children.length === 0) {
+      return `${head})${own > 0 ? `  # ${own.toLocaleString("en-US")} parameters` : ""}`;
+    }
+    const lines = children.map(([name, m]) =>
+      `  (${name}): ${m.toString().replaceAll("\n", "\n  ")}`
+    );
+    const total = [...this.parameters()].reduce((n, p) => n + p.numel(), 0);
+    return `${head}\n${lines.join("\n")}\n)  # ${total.toLocaleString("en-US")} parameters`;
+  }
+
+  /** Shown by console.log in Deno. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+
+  /** Shown by console.log in Node. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+}
+
+const builtins = new WeakSet<object>();
+
+/** Marks module classes of this library: they keep no handle on what they take and give. */
+export function markBuiltin(...classes: (abstract new (...args: never[]) => unknown)[]): void {
+  for (const c of classes) builtins.add(c);
+}
+
+/** Whether `m` is exactly a built-in module, without hooks: its activations can be released once used. */
+export function isPlainBuiltin(m: object): boolean {
+  return builtins.has(m.constructor) && !Object.hasOwn(m, "forward");
+}
+
+/** A module that maps a tensor to a tensor. */
+export type Layer = Module<[Tensor], Tensor>;
