@@ -20,14 +20,14 @@ inline const GemmTable<double>& gemm_table<double>() {
 }
 
 // Multiply-adds below which one more thread does not pay.
-constexpr double GEMM_GRAIN = 131072;
+constexpr double kGemmGrain = 131072;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
 
 // Threads worth using for this many multiply-adds.
 inline int64_t gemm_threads(double work) {
-  return std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / GEMM_GRAIN)));
+  return std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / kGemmGrain)));
 }
 
 // A grid of slices over the rows and the columns of c.

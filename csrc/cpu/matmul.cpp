@@ -48,7 +48,7 @@ void fold(Batch<T>& batch) {
 
 template <typename T>
 int32_t run(Batch<T>& batch) {
-  if (batch.count == 0 || batch.g.m == 0 || batch.g.n == 0) return OK;
+  if (batch.count == 0 || batch.g.m == 0 || batch.g.n == 0) return kOk;
   fold(batch);
   GemmArgs<T>& g = batch.g;
   // One column: as one row of the transposed product, c being contiguous either way.
@@ -85,7 +85,7 @@ int32_t run(Batch<T>& batch) {
       part.b += n0 * g.b_cs;
       part.c += m0 * g.ldc + n0;
       if (part.bias) part.bias += n0;
-      part.work = static_cast<T*>(scratch(SCRATCH_GEMM, size_t(table.work(part)) * sizeof(T)));
+      part.work = static_cast<T*>(scratch(kScratchGemm, size_t(table.work(part)) * sizeof(T)));
       if (!part.work) {
         failed = true;
         return;
@@ -96,7 +96,7 @@ int32_t run(Batch<T>& batch) {
       }
     }
   });
-  return failed ? out_of_memory() : OK;
+  return failed ? out_of_memory() : kOk;
 }
 
 // Integers: row by row, wrapping. U is the unsigned type of T's width.
@@ -122,7 +122,7 @@ int32_t run_integers(const Batch<T>& batch) {
       }
     }
   });
-  return OK;
+  return kOk;
 }
 
 template <typename T>
@@ -176,11 +176,11 @@ using namespace needle;
 
 NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
                                     double out_off, int32_t dtypes, double, const double* desc) noexcept {
-  switch (dtypes & 0xff) {
-    case FLOAT32: return matmul<float>(a, a_off, b, b_off, out, out_off, desc);
-    case FLOAT64: return matmul<double>(a, a_off, b, b_off, out, out_off, desc);
-    case INT32: return matmul_integers<int32_t, uint32_t>(a, a_off, b, b_off, out, out_off, desc);
-    case INT64: return matmul_integers<int64_t, uint64_t>(a, a_off, b, b_off, out, out_off, desc);
+  switch (main_dtype(dtypes)) {
+    case kFloat32: return matmul<float>(a, a_off, b, b_off, out, out_off, desc);
+    case kFloat64: return matmul<double>(a, a_off, b, b_off, out, out_off, desc);
+    case kInt32: return matmul_integers<int32_t, uint32_t>(a, a_off, b, b_off, out, out_off, desc);
+    case kInt64: return matmul_integers<int64_t, uint64_t>(a, a_off, b, b_off, out, out_off, desc);
     default: return matmul_integers<uint8_t, uint8_t>(a, a_off, b, b_off, out, out_off, desc);
   }
 }
@@ -188,6 +188,6 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
 NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off, const void* bias,
                                     double bias_off, void* y, double y_off, int32_t dtypes, double,
                                     const double* desc) noexcept {
-  if ((dtypes & 0xff) == FLOAT32) return linear<float>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
+  if (main_dtype(dtypes) == kFloat32) return linear<float>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
   return linear<double>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
 }
