@@ -269,11 +269,11 @@ Deno.test("MNIST names what is wrong with a file", async () => {
     await change(original.subarray(0, 5000), `Cannot read ${images}: it has 5000 bytes unpacked`);
     await change(original.subarray(0, 9), "fewer than the 16 of an idx header");
     await change(concat([original, new Uint8Array(1)]), "not the 15696 that its header says");
-    await change(await Deno.readFile(labels), "it has 28 bytes, fewer than");
+    await change(await Deno.readFile(labels), "magic number is 2049, not 2051");
     await change(idx(2049, [20, 28, 28], original.subarray(16)), "magic number is 2049, not 2051");
     await change(idx(2051, [20, 32, 28], new Uint8Array(20 * 32 * 28)), "32 pixels, not 28");
     await change(idx(2051, [19, 28, 28], new Uint8Array(19 * 784)), "do not belong together");
-    await change((await gzip(original)).slice(0, 100), "gzip data is truncated or corrupt");
+    await change((await gzip(original)).slice(0, -20), "gzip data is truncated or corrupt");
     await Deno.writeFile(labels, idx(2049, [20], new Uint8Array(20).fill(11)));
     await assertRejects(load, Error, "label 0 is 11");
     await Deno.remove(labels);

@@ -13,6 +13,7 @@ import {
 } from "./dataset_function.ts";
 import { download, type RemoteFile } from "./download.ts";
 import {
+  askToRead,
   builtin,
   fileSize,
   missingDataset,
@@ -67,6 +68,7 @@ async function findIn(
   files: readonly string[],
   forbidden: string[],
 ): Promise<Found | null> {
+  await askToRead(place);
   let partial: { present: string; absent: string } | null = null;
   for (const folder of [`${place}/${FOLDER}`, place]) {
     const sizes = await Promise.all(files.map((file) => fileSize(`${folder}/${file}`)));

@@ -5,7 +5,9 @@
  */
 import type { DType, TypedArray } from "../dtype.ts";
 import { show } from "../shape.ts";
-import { stack, tensor } from "../tensor/create.ts";
+import { tensor } from "../tensor/create.ts";
+// Only with this class loaded can tensors be made.
+import "../tensor/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Batch, Sample } from "./dataset.ts";
 
@@ -21,6 +23,18 @@ export interface PackedTensor {
 
 /** A sample or batch as plain data. */
 export type Packed = readonly (PackedTensor | number)[];
+
+/** Tensors of one shape and dtype along a new first dim. Samples are data: their graph is not kept. */
+function stackSamples(samples: readonly Tensor[], first: Tensor): Tensor {
+  const { shape, dtype, device } = first;
+  const size = first.numel();
+  const values = first.toTypedArray();
+  const Values = values.constructor as new (length: number) => TypedArray;
+  const all = new Values(samples.length * size);
+  // One copy into one batch: hundreds of small samples would be hundreds of calls of kernels.
+  samples.forEach((t, i) => all.set((i === 0 ? values : t.toTypedArray()) as never, i * size));
+  return tensor(all, { shape: [samples.length, ...shape], dtype, device });
+}
 
 function collateColumn(column: readonly (Tensor | number | undefined)[], at: number): Tensor {
   if (column.every((value) => typeof value === "number")) {
@@ -42,7 +56,7 @@ function collateColumn(column: readonly (Tensor | number | undefined)[], at: num
         `${odd.dtype} ${show(odd.shape)} differ; make them equal, or give a collate function`,
     );
   }
-  return stack(column);
+  return stackSamples(column, first);
 }
 
 /**

@@ -7,6 +7,8 @@ import type { DType, TypedArray } from "../dtype.ts";
 import { checkOptions } from "../options.ts";
 import { show } from "../shape.ts";
 import { tensor } from "../tensor/create.ts";
+// Only with this class loaded can tensors be made.
+import "../tensor/mod.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { epochOrder } from "./keyed_random.ts";
 import { type ModuleSpec, plainSpec } from "./module_spec.ts";
@@ -146,6 +148,7 @@ export abstract class Dataset<S extends Sample = Sample> implements DatasetLike<
  */
 export class TensorDataset<T extends readonly Tensor[]>
   extends Dataset<{ -readonly [K in keyof T]: Tensor }> {
+  /** Number of samples. */
   override readonly length: number;
   /** The tensors. */
   readonly tensors: T;
@@ -168,11 +171,13 @@ export class TensorDataset<T extends readonly Tensor[]>
     this.length = length;
   }
 
+  /** Row `index` of every tensor. */
   override get(index: number): { -readonly [K in keyof T]: Tensor } {
     const i = checkIndex(index, this.length);
     return this.tensors.map((t) => t.select(0, i)) as { -readonly [K in keyof T]: Tensor };
   }
 
+  /** Many samples at once, already collated; null where `get` is needed. */
   override getBatch(
     indices: ArrayLike<number>,
     _key: SampleKey,
@@ -181,12 +186,15 @@ export class TensorDataset<T extends readonly Tensor[]>
     if (this.get !== TensorDataset.prototype.get) return null;
     const rows = Int32Array.from(indices);
     const batch = this.tensors.map((t) => {
-      using index = tensor(rows, { device: t.device });
-      return t.indexSelect(0, index);
+      const index = tensor(rows, { device: t.device });
+      const selected = t.indexSelect(0, index);
+      index.dispose();
+      return selected;
     });
     return batch as Batch<{ -readonly [K in keyof T]: Tensor }>;
   }
 
+  /** The dataset as plain data for workers; null if it cannot be sent to them. */
   override describe(): DatasetDescriptor | ModuleSpec | null {
     if (this.get !== TensorDataset.prototype.get) return null;
     const columns = this.tensors.map((t): RowColumn => ({
@@ -224,20 +232,24 @@ export class Subset<S extends Sample> extends Dataset<S> {
     this.indices = Uint32Array.from(list);
   }
 
+  /** Number of samples. */
   override get length(): number {
     return this.indices.length;
   }
 
+  /** The sample that the index at `index` says. */
   override get(index: number, key: SampleKey = FIRST_KEY): S | Promise<S> {
     return this.dataset.get(this.indices[checkIndex(index, this.length)]!, key);
   }
 
+  /** Many samples at once, already collated; null where `get` is needed. */
   override getBatch(indices: ArrayLike<number>, key: SampleKey): Batch<S> | null {
     if (!(this.dataset instanceof Dataset) || this.get !== Subset.prototype.get) return null;
     const base = Uint32Array.from(indices, (i) => this.indices[i]!);
     return (this.dataset as Dataset<S>).getBatch(base, key);
   }
 
+  /** The dataset as plain data for workers; null if it cannot be sent to them. */
   override describe(): DatasetDescriptor | ModuleSpec | null {
     if (this.get !== Subset.prototype.get) return null;
     const base = this.dataset instanceof Dataset ? describeDataset(this.dataset) : null;

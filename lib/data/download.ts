@@ -143,7 +143,7 @@ async function fromMirror(
   let verified = false;
   try {
     if (from < remote.size) {
-      using bar = tqdm(null, {
+      const bar = tqdm(null, {
         desc: remote.name,
         total: remote.size,
         unit: "B",
@@ -151,10 +151,15 @@ async function fromMirror(
         disable: options.progress === false,
       });
       let shown = 0;
-      await fetchInto(file, url, from, remote, options.timeoutMs ?? 30_000, (position) => {
+      const report = (position: number): void => {
         bar.update(position - shown);
         shown = position;
-      });
+      };
+      try {
+        await fetchInto(file, url, from, remote, options.timeoutMs ?? 30_000, report);
+      } finally {
+        bar.close();
+      }
     }
     await file.truncate(remote.size);
     const sha256 = await hashOf(file, remote.size);

@@ -69,6 +69,17 @@ export async function fileSize(path: string): Promise<number | "missing" | "forb
 }
 
 /**
+ * On a terminal, asks once for permission to read a folder, where Deno would ask for every file in it.
+ * Elsewhere nothing is asked, and a file without permission counts as forbidden.
+ */
+export async function askToRead(folder: string): Promise<void> {
+  if (typeof Deno === "undefined" || !Deno.stdin.isTerminal()) return;
+  const descriptor = { name: "read", path: folder } as const;
+  const { state } = await Deno.permissions.query(descriptor);
+  if (state === "prompt") await Deno.permissions.request(descriptor);
+}
+
+/**
  * Reads a whole file whose size is known.
  *
  * @throws {Error} If the file has become shorter.

@@ -36,6 +36,7 @@ export interface ImageData {
 
 /** Labelled images, each with one class. */
 export class ImageDataset extends Dataset<ImageSample> {
+  /** Number of samples. */
   override readonly length: number;
   /** The names of the classes, by number. */
   readonly classes: readonly string[];
@@ -53,6 +54,7 @@ export class ImageDataset extends Dataset<ImageSample> {
   readonly #pipeline: ImagePipeline;
   /** The transforms from the first function on. */
   readonly #later: readonly TransformGroup[];
+  #scratch = new Float32Array(0);
 
   /**
    * Takes the data as they are; `CIFAR10` and the like make it from files.
@@ -84,6 +86,7 @@ export class ImageDataset extends Dataset<ImageSample> {
     this.#later = specs === null ? groups : groups.slice(1);
   }
 
+  /** Image `index`, transformed as `key` says, and its class. */
   override get(index: number, key: SampleKey = FIRST_KEY): ImageSample {
     const i = checkIndex(index, this.length);
     const { channels, height, width } = this.#pipeline.output;
@@ -93,11 +96,17 @@ export class ImageDataset extends Dataset<ImageSample> {
     return [image, this.labels[i]!];
   }
 
+  /** Many samples at once, already collated; null where `get` is needed. */
   override getBatch(indices: ArrayLike<number>, key: SampleKey): Batch<ImageSample> | null {
     // A subclass with a get of its own gives other samples.
     if (this.#later.length > 0 || this.get !== ImageDataset.prototype.get) return null;
     const { channels, height, width } = this.#pipeline.output;
-    const values = this.#pipeline.fromBytes(this.images, indices, key);
+    const values = this.#pipeline.fromBytes(
+      this.images,
+      indices,
+      key,
+      this.#scratchFor(indices.length * channels * height * width),
+    );
     const labels = BigInt64Array.from(indices as number[], (i) => BigInt(this.labels[i]!));
     return [
       tensor(values, { shape: [indices.length, channels, height, width] }),
@@ -105,6 +114,13 @@ export class ImageDataset extends Dataset<ImageSample> {
     ];
   }
 
+  /** Memory for the values of a batch, used again by the next: fresh memory costs more than the work. */
+  #scratchFor(length: number): Float32Array<ArrayBuffer> {
+    if (this.#scratch.length < length) this.#scratch = new Float32Array(length);
+    return this.#scratch.subarray(0, length);
+  }
+
+  /** The dataset as plain data for workers; null if it cannot be sent to them. */
   override describe(): DatasetDescriptor | ModuleSpec | null {
     if (this.get !== ImageDataset.prototype.get) return null;
     const transforms = describeTransforms(this.transforms);

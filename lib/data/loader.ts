@@ -199,8 +199,9 @@ export class DataLoader<S extends Sample = Sample, B = Batch<S>>
   async *#iteratePool(epoch: number): AsyncGenerator<B, void, undefined> {
     const key = this.#key(epoch);
     const separate = this.#collate !== null;
+    let pool: WorkerPool | undefined;
     try {
-      using pool = new WorkerPool(this.#describe(), this.workers);
+      pool = new WorkerPool(this.#describe(), this.workers);
       const lists = [...this.#indices(await pool.length, epoch)];
       const queue: Promise<readonly Packed[]>[] = [];
       let asked = 0;
@@ -213,6 +214,7 @@ export class DataLoader<S extends Sample = Sample, B = Batch<S>>
         yield separate ? this.#join(packed as unknown as S[]) : packed[0] as B;
       }
     } finally {
+      pool?.close();
       this.#advance(epoch);
     }
   }

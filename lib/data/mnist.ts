@@ -12,7 +12,7 @@ import {
   type ImageDatasetOptions,
 } from "./dataset_function.ts";
 import { download, type RemoteFile } from "./download.ts";
-import { fileSize, missingDataset, readWhole, searchPlaces } from "./files.ts";
+import { askToRead, fileSize, missingDataset, readWhole, searchPlaces } from "./files.ts";
 import { ImageDataset } from "./images.ts";
 import { loadTransforms } from "./transforms.ts";
 
@@ -90,6 +90,7 @@ async function findPair(folder: string, part: string, forbidden: string[]): Prom
 
 /** Looks for the files in one place, in the layouts of this library and of torchvision. */
 async function findIn(place: string, forbidden: string[]): Promise<Found | null> {
+  await askToRead(place);
   for (const folder of [`${place}/mnist`, `${place}/MNIST/raw`, place]) {
     const train = await findPair(folder, "train", forbidden);
     const test = await findPair(folder, "t10k", forbidden);

@@ -305,17 +305,18 @@ export class ImagePipeline {
    * @param images The pixels of all images, one after the other, planes first.
    * @param indices Which images.
    * @param key The seed and epoch that the random transforms follow.
+   * @param result Where the values go.
    * @returns The values of the images, in the order of `indices`: (length, channels, height, width).
    */
   fromBytes(
     images: Uint8Array,
     indices: ArrayLike<number>,
     key: SampleKey,
+    result: Float32Array<ArrayBuffer> = new Float32Array(indices.length * sizeOf(this.output)),
   ): Float32Array<ArrayBuffer> {
     const [stage, ...later] = this.#stages as [Stage, ...Stage[]];
     const bytes = sizeOf(this.#input);
     const size = sizeOf(this.output);
-    const result = new Float32Array(indices.length * size);
     const single = later.length === 0 ? null : new Float32Array(sizeOf(stage.output));
     for (let i = 0; i < indices.length; i++) {
       const index = indices[i]!;

@@ -14,7 +14,7 @@ import {
   type FileDatasetOptions,
 } from "./dataset_function.ts";
 import { download, type RemoteFile } from "./download.ts";
-import { fileSize, missingDataset, readWhole, searchPlaces } from "./files.ts";
+import { askToRead, fileSize, missingDataset, readWhole, searchPlaces } from "./files.ts";
 
 function remote(part: string, size: number, sha256: string): RemoteFile {
   const name = `ptb.${part}.txt`;
@@ -93,6 +93,7 @@ export class Vocabulary {
 
 /** A text as numbers of words: sample i is word i and the word after it. */
 export class TextDataset extends Dataset<[number, number]> {
+  /** Number of samples. */
   override readonly length: number;
   /** The words of the text, in order. */
   readonly tokens: Int32Array;
@@ -107,6 +108,7 @@ export class TextDataset extends Dataset<[number, number]> {
     this.length = Math.max(0, tokens.length - 1);
   }
 
+  /** Word `index` and the word after it. */
   override get(index: number): [number, number] {
     const i = checkIndex(index, this.length);
     return [this.tokens[i]!, this.tokens[i + 1]!];
@@ -158,6 +160,7 @@ function batchify(
  * ```
  */
 export class BPTTDataset extends Dataset<[Tensor, Tensor]> {
+  /** Number of samples. */
   override readonly length: number;
   /** Number of streams. */
   readonly batchSize: number;
@@ -184,6 +187,7 @@ export class BPTTDataset extends Dataset<[Tensor, Tensor]> {
     this.length = Math.ceil((rows - 1) / bptt);
   }
 
+  /** Segment `index`: `[x, y]`. */
   override get(index: number): [Tensor, Tensor] {
     const start = checkIndex(index, this.length) * this.bptt;
     const steps = Math.min(this.bptt, this.#rows - 1 - start);
@@ -257,6 +261,7 @@ async function findIn(
   parts: readonly PTBSplit[],
   forbidden: string[],
 ): Promise<string | null> {
+  await askToRead(place);
   for (const folder of [`${place}/ptb`, place]) {
     const paths = parts.map((part) => `${folder}/ptb.${part}.txt`);
     const sizes = await Promise.all(paths.map(fileSize));

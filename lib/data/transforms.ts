@@ -107,6 +107,7 @@ function checkWhole(what: string, value: unknown, least: number): number {
 
 /** Mirrors the image left to right with probability `p`. */
 export class RandomFlipHorizontal extends ImageTransform {
+  /** The transform as plain data. */
   override readonly spec: TransformSpec;
 
   /**
@@ -146,6 +147,7 @@ export interface RandomCropOptions {
  * ```
  */
 export class RandomCrop extends ImageTransform {
+  /** The transform as plain data. */
   override readonly spec: TransformSpec;
 
   /**
@@ -183,6 +185,7 @@ export class RandomCrop extends ImageTransform {
 
 /** Subtracts a mean from every channel and divides it by a standard deviation. */
 export class Normalize extends ImageTransform {
+  /** The transform as plain data. */
   override readonly spec: TransformSpec;
 
   /**
@@ -221,6 +224,7 @@ export interface CutoutOptions {
 
 /** Sets squares at random places to zero; a square may lie partly outside of the image. */
 export class Cutout extends ImageTransform {
+  /** The transform as plain data. */
   override readonly spec: TransformSpec;
 
   /**
@@ -333,6 +337,7 @@ export function describeTransforms(transforms: readonly Transform[]): TransformE
 
 /** A built-in transform that was sent as plain data. */
 class ReceivedTransform extends ImageTransform {
+  /** The transform as plain data. */
   override readonly spec: TransformSpec;
 
   constructor(spec: TransformSpec) {

@@ -75,7 +75,7 @@ export class WorkerPool {
   }
 
   /** Ends all workers. */
-  [Symbol.dispose](): void {
+  close(): void {
     for (const worker of this.#workers) worker.terminate();
     this.#workers.length = 0;
     URL.revokeObjectURL(this.#program);
