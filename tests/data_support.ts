@@ -9,7 +9,7 @@ import {
   assertThrows as stdThrows,
 } from "@std/assert";
 import { Dataset } from "../lib/data/mod.ts";
-import type { SampleKey, SampleRandom } from "../lib/data/mod.ts";
+import type { ModuleSpec, SampleKey, SampleRandom } from "../lib/data/mod.ts";
 import { tensor } from "../lib/tensor/create.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 
@@ -166,6 +166,13 @@ export class Counting extends Dataset<[Tensor, number]> {
 
   override get(index: number, key?: SampleKey): [Tensor, number] {
     return [tensor([index, key?.epoch ?? -1]), index + this.offset];
+  }
+}
+
+/** A dataset that tells workers by itself how to make it. */
+export class Described extends Counting {
+  override describe(): ModuleSpec {
+    return { module: import.meta.url, export: "Described", args: [this.length, this.offset] };
   }
 }
 

@@ -29,6 +29,7 @@ import {
 } from "../lib/data/mod.ts";
 import { ImagePipeline } from "../lib/data/pipeline.ts";
 import { epochOrder, KeyedRandom } from "../lib/data/keyed_random.ts";
+import { loadTransforms } from "../lib/data/transforms.ts";
 import { tensor } from "../lib/tensor/create.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import {
@@ -39,6 +40,7 @@ import {
   brighten,
   Broken,
   Counting,
+  Described,
 } from "./data_support.ts";
 
 const SUPPORT = new URL("./data_support.ts", import.meta.url);
@@ -305,8 +307,13 @@ Deno.test("a subclass with a get of its own is asked for it", () => {
 });
 
 /** Datasets of every kind that workers take. */
-function workerDatasets(): [string, DatasetLike | ModuleSpec][] {
+async function workerDatasets(): Promise<[string, DatasetLike | ModuleSpec][]> {
   const augmented = smallImages(23, [new RandomFlipHorizontal(), new RandomCrop({ padding: 2 })]);
+  const own = await loadTransforms([
+    new RandomFlipHorizontal(),
+    { module: SUPPORT, export: "brighten", args: [0.5] },
+    new RandomCrop({ padding: 1 }),
+  ]);
   const rows = new TensorDataset(
     tensor(Float32Array.from({ length: 66 }, (_, i) => i / 7), { shape: [22, 3] }),
     tensor(Float32Array.from({ length: 22 }, (_, i) => i / 3), { dtype: "bfloat16" }),
@@ -317,13 +324,15 @@ function workerDatasets(): [string, DatasetLike | ModuleSpec][] {
     ["subset of images", new Subset(augmented, [22, 5, 5, 7, 1, 0])],
     ["rows", rows],
     ["subset of a subset of rows", new Subset(new Subset(rows, [9, 8, 7, 6, 5]), [4, 3, 0])],
+    ["images with a transform of one's own", smallImages(9, own)],
+    ["class that describes itself", new Described(7, 3)],
     ["class", { module: SUPPORT, export: "Counting", args: [17] }],
     ["function", { module: SUPPORT.href, export: "counting", args: [9] }],
   ];
 }
 
 Deno.test("workers give the same batches as none", async () => {
-  for (const [name, dataset] of workerDatasets()) {
+  for (const [name, dataset] of await workerDatasets()) {
     const options = { batchSize: 4, shuffle: true, seed: 3 };
     const expected = await batches(dataset, options, 2);
     for (const [workers, prefetch] of [[1, 1], [2, 3]] as const) {
@@ -337,7 +346,7 @@ Deno.test("a collate function gets the same samples with and without workers", a
     samples.flatMap((sample) =>
       sample.map((value) => typeof value === "number" ? tensor([value, -1]) : value)
     );
-  for (const [name, dataset] of workerDatasets()) {
+  for (const [name, dataset] of await workerDatasets()) {
     const options = { batchSize: 5, collate };
     const expected = await batches(dataset, options);
     assertEquals(await batches(dataset, { ...options, workers: 2 }), expected, name);
