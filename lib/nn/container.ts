@@ -2,11 +2,10 @@
 // what backward needs is kept by the graph itself.
 
 import type { Tensor } from "../tensor/mod.ts";
-import { isPlainBuiltin, type Layer, markBuiltin, Module } from "./module.ts";
+import { type AnyModule, isPlainBuiltin, type Layer, markBuiltin, Module } from "./module.ts";
 
 /** A list of modules: `length`, `at`, `push`, iteration; children are named by position. */
-abstract class ModuleSequence<M extends Module<never, unknown>, I extends unknown[], O>
-  extends Module<I, O> {
+abstract class ModuleSequence<M extends AnyModule, I extends unknown[], O> extends Module<I, O> {
   #items: M[] = [];
 
   constructor(items: Iterable<M>) {
@@ -46,15 +45,14 @@ abstract class ModuleSequence<M extends Module<never, unknown>, I extends unknow
 }
 
 /** Holds modules in a list; calls none of them. */
-export class ModuleList<M extends Module<never, unknown> = Layer>
-  extends ModuleSequence<M, never[], never> {
+export class ModuleList<M extends AnyModule = Layer> extends ModuleSequence<M, never[], never> {
   /** A list of `modules`. */
   constructor(modules: Iterable<M> = []) {
     super(modules);
   }
 
   /** Always an error: a list has no order of computation. */
-  override forward(): never {
+  override forward(..._: never[]): never {
     throw new Error("Cannot call forward of a ModuleList: call its modules");
   }
 }

@@ -23,12 +23,39 @@ export class Parameter extends Tensor {
 export type StateDict = Record<string, Tensor>;
 
 /** Called after `forward` with the module, its inputs and its output; what it returns replaces the output. */
-export type ForwardHook<I extends unknown[], O> = {
-  // Declared as a method, so that a module of given types is also a module of unknown ones.
-  hook(module: Module<I, O>, inputs: I, output: O): O | void;
-}["hook"];
+export type ForwardHook<I extends unknown[], O> = (
+  module: Module<I, O>,
+  inputs: I,
+  output: O,
+) => O | void;
 
-type Visit = (name: string, value: Tensor | Module<never, unknown>) => void;
+/** A module of whatever inputs and outputs: everything but calling it. */
+export interface AnyModule {
+  /** Whether the module is in training mode. */
+  training: boolean;
+  /** Direct child modules. */
+  children(): Iterable<AnyModule>;
+  /** Direct child modules with their names. */
+  namedChildren(): Iterable<[string, AnyModule]>;
+  /** The module and all below it. */
+  modules(): Iterable<AnyModule>;
+  /** The module and all below it, with dotted names. */
+  namedModules(prefix?: string, seen?: Set<unknown>): Iterable<[string, AnyModule]>;
+  /** Parameters of the module and all below it. */
+  parameters(): Iterable<Tensor>;
+  /** Parameters with dotted names. */
+  namedParameters(): Iterable<[string, Tensor]>;
+  /** Buffers of the module and all below it. */
+  buffers(): Iterable<Tensor>;
+  /** Calls `fn` on every module below, then on the module itself. */
+  apply(fn: (module: AnyModule) => void): AnyModule;
+  /** The constructor arguments shown when printed. */
+  extraRepr(): string;
+  /** The module tree. */
+  toString(): string;
+}
+
+type Visit = (name: string, value: Tensor | AnyModule) => void;
 
 /** Calls `visit` for each Parameter and Module in a field's value: itself, or nested in arrays and plain records. */
 function eachEntry(name: string, value: unknown, visit: Visit): void {
@@ -39,6 +66,29 @@ function eachEntry(name: string, value: unknown, visit: Visit): void {
   ) {
     for (const [key, v] of Object.entries(value)) eachEntry(`${name}.${key}`, v, visit);
   }
+}
+
+/** Calls `visit` for each Parameter and Module among a module's own fields. */
+function entries(module: AnyModule, visit: Visit): void {
+  for (const [name, value] of Object.entries(module)) eachEntry(name, value, visit);
+}
+
+/** A module's own parameters. */
+function own(module: AnyModule): [string, Tensor][] {
+  const found: [string, Tensor][] = [];
+  entries(module, (name, v) => v instanceof Tensor && found.push([name, v]));
+  return found;
+}
+
+// Names of buffers by module, with whether they belong to the state dict.
+const bufferNames = new WeakMap<AnyModule, Map<string, boolean>>();
+
+/** A module's own buffers. */
+function ownBuffers(module: AnyModule, persistentOnly: boolean): [string, Tensor][] {
+  const fields = module as unknown as Record<string, Tensor | null>;
+  return [...bufferNames.get(module) ?? []]
+    .filter(([name, keep]) => (keep || !persistentOnly) && fields[name] !== null)
+    .map(([name]) => [name, fields[name]!]);
 }
 
 /**
@@ -57,28 +107,22 @@ function eachEntry(name: string, value: unknown, visit: Visit): void {
  * console.log(new Net().forward(ndl.zeros([3, 4])).shape); // [3, 2]
  * ```
  */
-export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
+export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> implements AnyModule {
   /** Whether this module is in training mode (dropout drops, batch norm uses batch statistics). */
   training = true;
-  #buffers = new Map<string, boolean>();
 
   /** Computes the output. */
   abstract forward(...inputs: I): O;
 
-  /** @internal Own parameters and child modules, with names. */
-  #entries(visit: Visit): void {
-    for (const [name, value] of Object.entries(this)) eachEntry(name, value, visit);
-  }
-
   /** Direct child modules with their names. */
-  *namedChildren(): Generator<[string, Module<never, unknown>]> {
-    const found: [string, Module<never, unknown>][] = [];
-    this.#entries((name, v) => v instanceof Module && found.push([name, v]));
+  *namedChildren(): Generator<[string, AnyModule]> {
+    const found: [string, AnyModule][] = [];
+    entries(this, (name, v) => v instanceof Module && found.push([name, v]));
     yield* found;
   }
 
   /** Direct child modules. */
-  *children(): Generator<Module<never, unknown>> {
+  *children(): Generator<AnyModule> {
     for (const [, m] of this.namedChildren()) yield m;
   }
 
@@ -86,17 +130,17 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   *namedModules(
     prefix = "",
     seen: Set<unknown> = new Set(),
-  ): Generator<[string, Module<never, unknown>]> {
+  ): Generator<[string, AnyModule]> {
     if (seen.has(this)) return;
     seen.add(this);
-    yield [prefix, this as unknown as Module<never, unknown>];
+    yield [prefix, this];
     for (const [name, child] of this.namedChildren()) {
       yield* child.namedModules(prefix === "" ? name : `${prefix}.${name}`, seen);
     }
   }
 
   /** This module and all modules below it, each once. */
-  *modules(): Generator<Module<never, unknown>> {
+  *modules(): Generator<AnyModule> {
     for (const [, m] of this.namedModules()) yield m;
   }
 
@@ -104,18 +148,12 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   *namedParameters(): Generator<[string, Tensor]> {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.namedModules()) {
-      for (const [name, p] of module.#own()) {
+      for (const [name, p] of own(module)) {
         if (seen.has(p)) continue;
         seen.add(p);
         yield [prefix === "" ? name : `${prefix}.${name}`, p];
       }
     }
-  }
-
-  #own(): [string, Tensor][] {
-    const found: [string, Tensor][] = [];
-    this.#entries((name, v) => v instanceof Tensor && found.push([name, v]));
-    return found;
   }
 
   /** Parameters of this module and all below it, each once. */
@@ -131,22 +169,15 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   registerBuffer(name: string, value: Tensor | null, options: { persistent?: boolean } = {}): void {
     checkOptions("registerBuffer", options, ["persistent"]);
     if (value !== null) escape(value);
-    this.#buffers.set(name, options.persistent ?? true);
+    const known = bufferNames.get(this) ?? new Map<string, boolean>();
+    bufferNames.set(this, known.set(name, options.persistent ?? true));
     (this as unknown as Record<string, Tensor | null>)[name] = value;
-  }
-
-  #ownBuffers(persistentOnly: boolean): [string, Tensor][] {
-    const fields = this as unknown as Record<string, Tensor | null>;
-    return [...this.#buffers].filter(([name, keep]) =>
-      (keep || !persistentOnly) && fields[name] !== null
-    )
-      .map(([name]) => [name, fields[name]!]);
   }
 
   /** Buffers of this module and all below it with dotted names. */
   *namedBuffers(): Generator<[string, Tensor]> {
     for (const [prefix, module] of this.namedModules()) {
-      for (const [name, b] of module.#ownBuffers(false)) {
+      for (const [name, b] of ownBuffers(module, false)) {
         yield [prefix === "" ? name : `${prefix}.${name}`, b];
       }
     }
@@ -161,7 +192,7 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   stateDict(): StateDict {
     const state: StateDict = {};
     for (const [prefix, module] of this.namedModules()) {
-      for (const [name, t] of [...module.#own(), ...module.#ownBuffers(true)]) {
+      for (const [name, t] of [...own(module), ...ownBuffers(module, true)]) {
         state[prefix === "" ? name : `${prefix}.${name}`] = t.detach();
       }
     }
@@ -180,21 +211,21 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
     options: { strict?: boolean } = {},
   ): { missingKeys: string[]; unexpectedKeys: string[] } {
     checkOptions("loadStateDict", options, ["strict"]);
-    const own = this.stateDict();
-    const missingKeys = Object.keys(own).filter((name) => !Object.hasOwn(state, name));
-    const unexpectedKeys = Object.keys(state).filter((name) => !Object.hasOwn(own, name));
+    const current = this.stateDict();
+    const missingKeys = Object.keys(current).filter((name) => !Object.hasOwn(state, name));
+    const unexpectedKeys = Object.keys(state).filter((name) => !Object.hasOwn(current, name));
     const problems: string[] = [];
     if (options.strict ?? true) {
       if (missingKeys.length > 0) problems.push(`missing ${missingKeys.join(", ")}`);
       if (unexpectedKeys.length > 0) problems.push(`unexpected ${unexpectedKeys.join(", ")}`);
     }
-    const names = Object.keys(own).filter((name) => Object.hasOwn(state, name));
+    const names = Object.keys(current).filter((name) => Object.hasOwn(state, name));
     for (const name of names) {
       const given: unknown = state[name];
       if (!(given instanceof Tensor)) problems.push(`"${name}" is not a tensor`);
-      else if (!same(given.shape, own[name]!.shape)) {
+      else if (!same(given.shape, current[name]!.shape)) {
         problems.push(
-          `"${name}" has shape ${show(given.shape)} instead of ${show(own[name]!.shape)}`,
+          `"${name}" has shape ${show(given.shape)} instead of ${show(current[name]!.shape)}`,
         );
       }
     }
@@ -204,7 +235,7 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
       );
     }
     noGrad(() => {
-      for (const name of names) own[name]!.copy_(state[name]!.to(own[name]!.device));
+      for (const name of names) current[name]!.copy_(state[name]!.to(current[name]!.device));
     });
     return { missingKeys, unexpectedKeys };
   }
@@ -275,9 +306,9 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   }
 
   /** Calls `fn` on every module below this one, children first, then on this one. */
-  apply(fn: (module: Module<never, unknown>) => void): this {
+  apply(fn: (module: AnyModule) => void): this {
     for (const child of this.children()) child.apply(fn);
-    fn(this as unknown as Module<never, unknown>);
+    fn(this);
     return this;
   }
 
@@ -290,9 +321,9 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> {
   toString(): string {
     const children = [...this.namedChildren()];
     const head = `${this.constructor.name}(${this.extraRepr()}`;
-    const own = this.#own().reduce((n, [, p]) => n + p.numel(), 0);
+    const count = own(this).reduce((n, [, p]) => n + p.numel(), 0);
     if (children.length === 0) {
-      return `${head})${own > 0 ? `  # ${own.toLocaleString("en-US")} parameters` : ""}`;
+      return `${head})${count > 0 ? `  # ${count.toLocaleString("en-US")} parameters` : ""}`;
     }
     const lines = children.map(([name, m]) =>
       `  (${name}): ${m.toString().replaceAll("\n", "\n  ")}`

@@ -1,0 +1,72 @@
+// Pooling layers: the largest or mean element of each window.
+
+import { adaptiveAvgPool2d, avgPool2d, type AvgPoolOptions, maxPool2d, type MaxPoolOptions } from "../functional_nn.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import type { Pair } from "./factory.ts";
+import { markBuiltin, Module } from "./module.ts";
+
+/** The largest element of each window: (N, C, H, W) -> (N, C, P, Q). */
+export class MaxPool2d extends Module {
+  readonly #kernel: Pair;
+  readonly #options: Omit<MaxPoolOptions, "returnIndices">;
+
+  /** The stride defaults to the kernel size. */
+  constructor(kernelSize: Pair, options: Omit<MaxPoolOptions, "returnIndices"> = {}) {
+    super();
+    this.#kernel = kernelSize;
+    this.#options = options;
+  }
+
+  /** (N, C, H, W) or (C, H, W). */
+  override forward(x: Tensor): Tensor {
+    return maxPool2d(x, this.#kernel, this.#options);
+  }
+
+  override extraRepr(): string {
+    return `kernelSize=${this.#kernel}`;
+  }
+}
+
+/** The mean of each window: (N, C, H, W) -> (N, C, P, Q). */
+export class AvgPool2d extends Module {
+  readonly #kernel: Pair;
+  readonly #options: AvgPoolOptions;
+
+  /** The stride defaults to the kernel size. */
+  constructor(kernelSize: Pair, options: AvgPoolOptions = {}) {
+    super();
+    this.#kernel = kernelSize;
+    this.#options = options;
+  }
+
+  /** (N, C, H, W) or (C, H, W). */
+  override forward(x: Tensor): Tensor {
+    return avgPool2d(x, this.#kernel, this.#options);
+  }
+
+  override extraRepr(): string {
+    return `kernelSize=${this.#kernel}`;
+  }
+}
+
+/** Means over windows that divide the input into the given output size. */
+export class AdaptiveAvgPool2d extends Module {
+  readonly #size: number | readonly [number | null, number | null];
+
+  /** Output size; null keeps the input's. */
+  constructor(outputSize: number | readonly [number | null, number | null]) {
+    super();
+    this.#size = outputSize;
+  }
+
+  /** (N, C, H, W) or (C, H, W). */
+  override forward(x: Tensor): Tensor {
+    return adaptiveAvgPool2d(x, this.#size);
+  }
+
+  override extraRepr(): string {
+    return `outputSize=${this.#size}`;
+  }
+}
+
+markBuiltin(MaxPool2d, AvgPool2d, AdaptiveAvgPool2d);
