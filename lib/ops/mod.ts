@@ -2,12 +2,14 @@
 
 import { elementwiseOps } from "./elementwise.ts";
 import { layoutOps } from "./layout.ts";
+import { optimOps } from "./optim.ts";
 import { reduceOps } from "./reduce.ts";
 
 /** All ops. */
 export const ops = {
   ...elementwiseOps,
   ...layoutOps,
+  ...optimOps,
   ...reduceOps,
 };
 
