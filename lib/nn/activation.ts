@@ -174,4 +174,17 @@ export class LogSoftmax extends Module {
   }
 }
 
-markBuiltin(ReLU, SELU, SiLU, Mish, Sigmoid, Tanh, LeakyReLU, ELU, GELU, Softplus, Softmax, LogSoftmax);
+markBuiltin(
+  ReLU,
+  SELU,
+  SiLU,
+  Mish,
+  Sigmoid,
+  Tanh,
+  LeakyReLU,
+  ELU,
+  GELU,
+  Softplus,
+  Softmax,
+  LogSoftmax,
+);

@@ -77,13 +77,30 @@ export class Conv2d extends Module {
   weight: Parameter;
   /** (outChannels), or null. */
   bias: Parameter | null;
-  readonly #options: { stride: Pair; padding: Pair | "same" | "valid"; dilation: Pair; groups: number };
+  readonly #options: {
+    stride: Pair;
+    padding: Pair | "same" | "valid";
+    dilation: Pair;
+    groups: number;
+  };
 
   /** `kernelSize` and the options take one number, or [height, width]. */
-  constructor(inChannels: number, outChannels: number, kernelSize: Pair, options: ConvOptions<Pair> = {}) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: Pair,
+    options: ConvOptions<Pair> = {},
+  ) {
     super();
     checkOptions("Conv2d", options, convKeys);
-    const { weight, bias } = convParameters("Conv2d", inChannels, outChannels, pair(kernelSize), options, false);
+    const { weight, bias } = convParameters(
+      "Conv2d",
+      inChannels,
+      outChannels,
+      pair(kernelSize),
+      options,
+      false,
+    );
     this.weight = weight;
     this.bias = bias;
     const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
@@ -97,7 +114,9 @@ export class Conv2d extends Module {
 
   override extraRepr(): string {
     const [k, c, r, s] = this.weight.shape, o = this.#options;
-    return `${c! * o.groups}, ${k}, kernelSize=[${r}, ${s}], stride=${text(o.stride)}, padding=${text(o.padding)}`;
+    return `${c! * o.groups}, ${k}, kernelSize=[${r}, ${s}], stride=${text(o.stride)}, padding=${
+      text(o.padding)
+    }`;
   }
 }
 
@@ -111,13 +130,30 @@ export class Conv1d extends Module {
   weight: Parameter;
   /** (outChannels), or null. */
   bias: Parameter | null;
-  readonly #options: { stride: number; padding: number | "same" | "valid"; dilation: number; groups: number };
+  readonly #options: {
+    stride: number;
+    padding: number | "same" | "valid";
+    dilation: number;
+    groups: number;
+  };
 
   /** A convolution along one dim. */
-  constructor(inChannels: number, outChannels: number, kernelSize: number, options: ConvOptions<number> = {}) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number,
+    options: ConvOptions<number> = {},
+  ) {
     super();
     checkOptions("Conv1d", options, convKeys);
-    const { weight, bias } = convParameters("Conv1d", inChannels, outChannels, [kernelSize], options, false);
+    const { weight, bias } = convParameters(
+      "Conv1d",
+      inChannels,
+      outChannels,
+      [kernelSize],
+      options,
+      false,
+    );
     this.weight = weight;
     this.bias = bias;
     const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
@@ -143,7 +179,13 @@ export class ConvTranspose2d extends Module {
   weight: Parameter;
   /** (outChannels), or null. */
   bias: Parameter | null;
-  readonly #options: { stride: Pair; padding: Pair; outputPadding: Pair; dilation: Pair; groups: number };
+  readonly #options: {
+    stride: Pair;
+    padding: Pair;
+    outputPadding: Pair;
+    dilation: Pair;
+    groups: number;
+  };
 
   /** `kernelSize` and the options take one number, or [height, width]. */
   constructor(
@@ -154,7 +196,14 @@ export class ConvTranspose2d extends Module {
   ) {
     super();
     checkOptions("ConvTranspose2d", options, transposeKeys);
-    const made = convParameters("ConvTranspose2d", inChannels, outChannels, pair(kernelSize), options, true);
+    const made = convParameters(
+      "ConvTranspose2d",
+      inChannels,
+      outChannels,
+      pair(kernelSize),
+      options,
+      true,
+    );
     this.weight = made.weight;
     this.bias = made.bias;
     const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;
@@ -178,7 +227,13 @@ export class ConvTranspose1d extends Module {
   weight: Parameter;
   /** (outChannels), or null. */
   bias: Parameter | null;
-  readonly #options: { stride: number; padding: number; outputPadding: number; dilation: number; groups: number };
+  readonly #options: {
+    stride: number;
+    padding: number;
+    outputPadding: number;
+    dilation: number;
+    groups: number;
+  };
 
   /** A transposed convolution along one dim. */
   constructor(
@@ -189,7 +244,14 @@ export class ConvTranspose1d extends Module {
   ) {
     super();
     checkOptions("ConvTranspose1d", options, transposeKeys);
-    const made = convParameters("ConvTranspose1d", inChannels, outChannels, [kernelSize], options, true);
+    const made = convParameters(
+      "ConvTranspose1d",
+      inChannels,
+      outChannels,
+      [kernelSize],
+      options,
+      true,
+    );
     this.weight = made.weight;
     this.bias = made.bias;
     const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;

@@ -58,7 +58,11 @@ export class Embedding extends Module {
     ) {
       throw new RangeError(`Cannot pad with row ${paddingIdx} of ${numEmbeddings}`);
     }
-    this.#paddingIdx = paddingIdx === undefined ? null : paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx;
+    this.#paddingIdx = paddingIdx === undefined
+      ? null
+      : paddingIdx < 0
+      ? paddingIdx + numEmbeddings
+      : paddingIdx;
     this.weight = new Parameter(empty([numEmbeddings, embeddingDim], factory));
     init.normal_(this.weight);
     const row = this.#paddingIdx;
@@ -67,7 +71,11 @@ export class Embedding extends Module {
 
   /** (...) of int64 or int32 -> (..., embeddingDim). */
   override forward(indices: Tensor): Tensor {
-    return embedding(indices, this.weight, this.#paddingIdx === null ? {} : { paddingIdx: this.#paddingIdx });
+    return embedding(
+      indices,
+      this.weight,
+      this.#paddingIdx === null ? {} : { paddingIdx: this.#paddingIdx },
+    );
   }
 
   /** The table's sizes. */

@@ -11,7 +11,14 @@ import type { Tensor } from "../tensor/mod.ts";
 
 /** Nonlinearities that gains are known for. */
 export type Nonlinearity =
-  | "linear" | "conv1d" | "conv2d" | "sigmoid" | "tanh" | "relu" | "leakyRelu" | "selu";
+  | "linear"
+  | "conv1d"
+  | "conv2d"
+  | "sigmoid"
+  | "tanh"
+  | "relu"
+  | "leakyRelu"
+  | "selu";
 
 /** The factor by which a nonlinearity shrinks the standard deviation. */
 export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
@@ -37,7 +44,9 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
 /** Inputs and outputs of one unit: sizes 1 and 0 of the weight times its receptive field. */
 function fans(t: Tensor): { fanIn: number; fanOut: number } {
   if (t.ndim < 2) {
-    throw new RangeError(`Cannot compute fan in and fan out of shape ${show(t.shape)}: it needs two dims or more`);
+    throw new RangeError(
+      `Cannot compute fan in and fan out of shape ${show(t.shape)}: it needs two dims or more`,
+    );
   }
   const field = t.shape.slice(2).reduce((a, b) => a * b, 1);
   return { fanIn: t.shape[1]! * field, fanOut: t.shape[0]! * field };
@@ -60,7 +69,10 @@ export function truncNormal_(t: Tensor, mean = 0, std = 1, a = -2, b = 2): Tenso
     const phi = (x: number): number => 0.5 * (1 + erf(x / Math.SQRT2));
     const lo = phi((a - mean) / std), hi = phi((b - mean) / std);
     const u = uniformInto(t, lo, hi).toTypedArray() as Float32Array;
-    const values = Float64Array.from(u, (p) => Math.min(b, Math.max(a, mean + std * inversePhi(p, phi))));
+    const values = Float64Array.from(
+      u,
+      (p) => Math.min(b, Math.max(a, mean + std * inversePhi(p, phi))),
+    );
     t.copy_(tensor(values, { shape: t.shape, device: t.device }));
     return t;
   });
@@ -94,7 +106,9 @@ export function zeros_(t: Tensor): Tensor {
 
 /** The identity matrix. */
 export function eye_(t: Tensor): Tensor {
-  if (t.ndim !== 2) throw new RangeError(`Cannot fill shape ${show(t.shape)} with an identity: it needs two dims`);
+  if (t.ndim !== 2) {
+    throw new RangeError(`Cannot fill shape ${show(t.shape)} with an identity: it needs two dims`);
+  }
   return noGrad(() => t.copy_(eye(t.shape[0]!, t.shape[1]!, { device: t.device })));
 }
 
@@ -146,11 +160,17 @@ export function uniformBound_(t: Tensor, fanIn: number): Tensor {
 
 /** A random (semi-)orthogonal matrix times `gain`, Saxe et al. 2013: Gram–Schmidt on a normal matrix. */
 export function orthogonal_(t: Tensor, gain = 1): Tensor {
-  if (t.ndim < 2) throw new RangeError(`Cannot make shape ${show(t.shape)} orthogonal: it needs two dims or more`);
+  if (t.ndim < 2) {
+    throw new RangeError(
+      `Cannot make shape ${show(t.shape)} orthogonal: it needs two dims or more`,
+    );
+  }
   return noGrad(() => {
     const rows = t.shape[0]!, cols = t.numel() / Math.max(rows, 1);
     const [short, long] = rows < cols ? [rows, cols] : [cols, rows];
-    const m = Float64Array.from(randn([short * long], { dtype: "float64", device: t.device }).toTypedArray() as Float64Array);
+    const m = Float64Array.from(
+      randn([short * long], { dtype: "float64", device: t.device }).toTypedArray() as Float64Array,
+    );
     const row = (i: number): Float64Array => m.subarray(i * long, (i + 1) * long);
     for (let i = 0; i < short; i++) {
       const v = row(i);
@@ -167,7 +187,9 @@ export function orthogonal_(t: Tensor, gain = 1): Tensor {
     }
     const values = new Float64Array(m.length);
     for (let i = 0; i < short; i++) {
-      for (let k = 0; k < long; k++) values[rows < cols ? i * cols + k : k * cols + i] = gain * m[i * long + k]!;
+      for (let k = 0; k < long; k++) {
+        values[rows < cols ? i * cols + k : k * cols + i] = gain * m[i * long + k]!;
+      }
     }
     t.copy_(tensor(values, { shape: t.shape, device: t.device }));
     return t;

@@ -53,7 +53,12 @@ export class Bilinear extends Module<[Tensor, Tensor], Tensor> {
   bias: Parameter | null;
 
   /** A layer from two inputs to `outFeatures` features. */
-  constructor(in1Features: number, in2Features: number, outFeatures: number, options: LinearOptions = {}) {
+  constructor(
+    in1Features: number,
+    in2Features: number,
+    outFeatures: number,
+    options: LinearOptions = {},
+  ) {
     super();
     checkOptions("Bilinear", options, ["bias", ...factoryKeys]);
     positiveSizes("Bilinear", { in1Features, in2Features, outFeatures });

@@ -43,7 +43,8 @@ abstract class BatchNorm extends Module {
     const name = this.constructor.name;
     checkOptions(name, options, ["eps", "momentum", "affine", "trackRunningStats", ...factoryKeys]);
     positiveSizes(name, { numFeatures });
-    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory } = options;
+    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory } =
+      options;
     this.#features = numFeatures;
     this.#eps = eps;
     this.#momentum = momentum;
@@ -52,7 +53,10 @@ abstract class BatchNorm extends Module {
     const track = trackRunningStats;
     this.registerBuffer("running_mean", track ? zeros([numFeatures], factory) : null);
     this.registerBuffer("running_var", track ? ones([numFeatures], factory) : null);
-    this.registerBuffer("num_batches_tracked", track ? zeros([], { ...factory, dtype: "int64" }) : null);
+    this.registerBuffer(
+      "num_batches_tracked",
+      track ? zeros([], { ...factory, dtype: "int64" }) : null,
+    );
   }
 
   /** Numbers of dims that inputs may have. */
@@ -200,7 +204,9 @@ export class GroupNorm extends Module {
     checkOptions("GroupNorm", options, ["eps", "affine", ...factoryKeys]);
     positiveSizes("GroupNorm", { numGroups, numChannels });
     if (numChannels % numGroups !== 0) {
-      throw new RangeError(`Cannot split ${numChannels} channels into ${numGroups} groups: it must divide`);
+      throw new RangeError(
+        `Cannot split ${numChannels} channels into ${numGroups} groups: it must divide`,
+      );
     }
     const { eps = 1e-5, affine = true, ...factory } = options;
     this.#groups = numGroups;

@@ -1,6 +1,12 @@
 // Pooling layers: the largest or mean element of each window.
 
-import { adaptiveAvgPool2d, avgPool2d, type AvgPoolOptions, maxPool2d, type MaxPoolOptions } from "../functional_nn.ts";
+import {
+  adaptiveAvgPool2d,
+  avgPool2d,
+  type AvgPoolOptions,
+  maxPool2d,
+  type MaxPoolOptions,
+} from "../functional_nn.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Pair } from "./factory.ts";
 import { markBuiltin, Module } from "./module.ts";

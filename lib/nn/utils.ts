@@ -8,7 +8,9 @@ import { zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
 function gradsOf(parameters: Tensor | Iterable<Tensor>): Tensor[] {
-  const list = Symbol.iterator in parameters ? [...parameters as Iterable<Tensor>] : [parameters as Tensor];
+  const list = Symbol.iterator in parameters
+    ? [...parameters as Iterable<Tensor>]
+    : [parameters as Tensor];
   return list.map((p) => p._grad).filter((g): g is Tensor => g !== null);
 }
 
@@ -69,7 +71,9 @@ export function vectorToParameters(vector: Tensor, parameters: Iterable<Tensor>)
   const needed = list.reduce((n, p) => n + p.numel(), 0);
   if (vector.ndim !== 1 || vector.numel() !== needed) {
     throw new RangeError(
-      `Cannot spread a vector of shape [${vector.shape.join(", ")}] over parameters of ${needed} elements in all`,
+      `Cannot spread a vector of shape [${
+        vector.shape.join(", ")
+      }] over parameters of ${needed} elements in all`,
     );
   }
   noGrad(() => {

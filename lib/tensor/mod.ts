@@ -7,6 +7,7 @@ import { contiguousStrides, type Shape } from "../shape.ts";
 import { layoutOps } from "../ops/layout.ts";
 import { allocate, setTensorClass } from "./base.ts";
 import { IndexTensor } from "./index.ts";
+import { show } from "./print.ts";
 import { transfer } from "./transfer.ts";
 
 /**
@@ -32,6 +33,21 @@ export class Tensor extends IndexTensor {
       } else t = castTo(t, checkDType(target));
     }
     return t;
+  }
+
+  /** The elements as PyTorch prints them. */
+  toString(): string {
+    return show(this);
+  }
+
+  /** Shown by console.log in Deno. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this._storage === null ? "tensor(<disposed>)" : show(this);
+  }
+
+  /** Shown by console.log in Node. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this._storage === null ? "tensor(<disposed>)" : show(this);
   }
 
   /** @internal Zeros of `shape` with this tensor's dtype and device. */
