@@ -92,7 +92,8 @@ export const VARIABLES = {
   },
   CI: {
     kind: "string",
-    doc: "Any text: the build may install a missing compiler by itself (as root, on Debian)",
+    doc:
+      "Any text: the build installs a missing compiler (as root, on Debian); warnings are errors",
     reader: "typescript",
   },
   CXX: {
