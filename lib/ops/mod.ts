@@ -1,16 +1,32 @@
 // The registry: every op of the library by name. Consumers (C header, kernels, tests, conformance) are total over it.
 
+import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
 import { layoutOps } from "./layout.ts";
+import { lossOps } from "./loss.ts";
+import { matmulOps } from "./matmul.ts";
+import { normOps } from "./norm.ts";
 import { optimOps } from "./optim.ts";
+import { poolOps } from "./pool.ts";
 import { reduceOps } from "./reduce.ts";
+import { scanOps } from "./scan.ts";
+import { softmaxOps } from "./softmax.ts";
+import { sortOps } from "./sort.ts";
 
 /** All ops. */
 export const ops = {
   ...elementwiseOps,
   ...layoutOps,
+  ...matmulOps,
+  ...convOps,
+  ...poolOps,
+  ...normOps,
+  ...lossOps,
   ...optimOps,
   ...reduceOps,
+  ...scanOps,
+  ...softmaxOps,
+  ...sortOps,
 };
 
 /** The name of an op. */

@@ -1,13 +1,18 @@
-// Reduction methods: documented one-liners over lib/ops/reduce.ts.
+// Reduction methods: documented one-liners over lib/ops/reduce.ts, scan.ts, softmax.ts and sort.ts.
 
 import { call } from "../dispatch.ts";
-import { reducedDims, reduceShape, same, type Shape, wrapDims } from "../shape.ts";
-import { reduceOps as ops, sumDType } from "../ops/reduce.ts";
+import { isFloat } from "../dtype.ts";
+import { numel, reducedDims, reduceShape, same, type Shape, wrapDim, wrapDims } from "../shape.ts";
+import { type ReduceAttrs, reduceOps as ops, sumDType } from "../ops/reduce.ts";
+import { scanOps } from "../ops/scan.ts";
+import { softmaxOps } from "../ops/softmax.ts";
+import { sortOps } from "../ops/sort.ts";
+import type { TypedKernelOp } from "../ops/op.ts";
 import { checkOptions } from "../options.ts";
 import { ElementwiseTensor } from "./elementwise.ts";
 import type { Tensor } from "./mod.ts";
 
-/** One dim or several; all where omitted. */
+/** One dim or several; all where omitted (or an empty list). */
 export type Dims = number | readonly number[] | null;
 
 /** Options of reductions. */
@@ -16,25 +21,306 @@ export interface ReduceOptions {
   readonly keepdim?: boolean;
 }
 
+/** Options of `var` and `std`. */
+export interface VarOptions extends ReduceOptions {
+  /** What is subtracted from the count in the divisor (default 1). */
+  readonly correction?: number;
+  /** `false` is correction 0, `true` correction 1. */
+  readonly unbiased?: boolean;
+}
+
+/** Options of `norm`. */
+export interface NormOptions extends ReduceOptions {
+  /** The order: any number, Infinity or -Infinity (default 2). */
+  readonly p?: number;
+}
+
+/** Options of `sort` and `argsort`. */
+export interface SortOptions {
+  /** Largest first. */
+  readonly descending?: boolean;
+  /** Accepted for PyTorch's sake: sorting always keeps the order of equal elements. */
+  readonly stable?: boolean;
+}
+
+/** Options of `topk`. */
+export interface TopkOptions {
+  /** The largest (default), or the smallest. */
+  readonly largest?: boolean;
+  /** Accepted for PyTorch's sake: results are always in order. */
+  readonly sorted?: boolean;
+}
+
+/** Elements and where they were along the dim (int64). */
+export interface ValuesAndIndices {
+  /** The elements. */
+  readonly values: Tensor;
+  /** Their positions along the dim. */
+  readonly indices: Tensor;
+}
+
+function requireFloat(what: string, x: { dtype: Tensor["dtype"] }): void {
+  if (isFloat(x.dtype)) return;
+  throw new TypeError(
+    `Cannot take ${what} of a ${x.dtype} tensor: convert it to floating point first, for example with to("float32")`,
+  );
+}
+
 /** Reduction methods of tensors. */
 export abstract class ReduceTensor extends ElementwiseTensor {
   get #self(): Tensor {
     return this as unknown as Tensor;
   }
 
+  #attrs(
+    what: string,
+    dim: Dims | undefined,
+    options: ReduceOptions,
+    known: string[] = [],
+  ): ReduceAttrs {
+    checkOptions(what, options, ["keepdim", ...known]);
+    const all = typeof dim === "object" && dim !== null && dim.length === 0;
+    const dims = wrapDims(what, all ? null : dim, this.ndim);
+    return { dims, keepdim: options.keepdim ?? false, shape: this.shape };
+  }
+
   /** The sum over `dim` (all dims where omitted). Integers and bools sum in int64. */
   sum(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    checkOptions("sum", options, ["keepdim"]);
-    const dims = wrapDims("sum", dim, this.ndim);
-    const x = this.#self.to(sumDType(this.dtype));
-    return call(ops.sum, [x], { dims, keepdim: options.keepdim ?? false })[0]!;
+    const attrs = this.#attrs("sum", dim, options);
+    return call(ops.sum, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+  }
+
+  /**
+   * The mean over `dim` (all dims where omitted); NaN of no elements.
+   *
+   * @throws TypeError on integers and bools
+   */
+  mean(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    requireFloat("the mean", this);
+    return call(ops.mean, [this.#self], this.#attrs("mean", dim, options))[0]!;
+  }
+
+  /** The product over `dim` (all dims where omitted). Integers and bools multiply in int64. */
+  prod(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    const attrs = this.#attrs("prod", dim, options);
+    return call(ops.prod, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+  }
+
+  /** The largest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
+  max(): Tensor;
+  /** The largest elements along `dim` and their first positions; the gradient goes to those. */
+  max(dim: number, options?: ReduceOptions): ValuesAndIndices;
+  /** Both forms. */
+  max(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
+    return dim === undefined ? this.amax() : this.#extremes("max", dim, options);
+  }
+
+  /** The smallest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
+  min(): Tensor;
+  /** The smallest elements along `dim` and their first positions; the gradient goes to those. */
+  min(dim: number, options?: ReduceOptions): ValuesAndIndices;
+  /** Both forms. */
+  min(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
+    return dim === undefined ? this.amin() : this.#extremes("min", dim, options);
+  }
+
+  #extremes(name: "max" | "min", dim: number, options: ReduceOptions): ValuesAndIndices {
+    checkOptions(name, options, ["keepdim"]);
+    const attrs = {
+      dim: wrapDim(name, dim, this.ndim),
+      keepdim: options.keepdim ?? false,
+      size: this.shape.at(dim) ?? 1,
+    };
+    const [values, indices] = call(ops[name], [this.#self], attrs) as [Tensor, Tensor];
+    return { values, indices };
+  }
+
+  /** The largest elements over `dim`; NaN wins; ties share the gradient evenly. Throws RangeError of none. */
+  amax(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    return call(ops.amax, [this.#self], this.#attrs("amax", dim, options))[0]!;
+  }
+
+  /** The smallest elements over `dim`; NaN wins; ties share the gradient evenly. Throws RangeError of none. */
+  amin(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    return call(ops.amin, [this.#self], this.#attrs("amin", dim, options))[0]!;
+  }
+
+  /** The first position (int64) of the largest element along `dim`, or in row-major order where omitted. */
+  argmax(dim?: number | null, options: ReduceOptions = {}): Tensor {
+    return this.#position("argmax", dim, options);
+  }
+
+  /** The first position (int64) of the smallest element along `dim`, or in row-major order where omitted. */
+  argmin(dim?: number | null, options: ReduceOptions = {}): Tensor {
+    return this.#position("argmin", dim, options);
+  }
+
+  #position(
+    name: "argmax" | "argmin",
+    dim: number | null | undefined,
+    options: ReduceOptions,
+  ): Tensor {
+    checkOptions(name, options, ["keepdim"]);
+    const keepdim = options.keepdim ?? false;
+    if (dim !== undefined && dim !== null) {
+      return call(ops[name], [this.#self], { dim: wrapDim(name, dim, this.ndim), keepdim })[0]!;
+    }
+    const flat = this.#self.detach().reshape(this.numel());
+    const y = call(ops[name], [flat], { dim: 0, keepdim: false })[0]!;
+    return keepdim ? y.reshape(this.shape.map(() => 1)) : y;
+  }
+
+  /**
+   * The variance over `dim` (all dims where omitted): NaN where the count does not exceed the correction.
+   *
+   * @throws TypeError on integers and bools
+   */
+  var(dim?: Dims, options: VarOptions = {}): Tensor {
+    return this.#variance("var", dim, options);
+  }
+
+  #variance(what: string, dim: Dims | undefined, options: VarOptions): Tensor {
+    requireFloat(`the ${what}`, this);
+    const attrs = this.#attrs(what, dim, options, ["correction", "unbiased"]);
+    const correction = options.correction ?? (options.unbiased === false ? 0 : 1);
+    return call(ops.var, [this.#self], { ...attrs, correction })[0]!;
+  }
+
+  /** The standard deviation over `dim`: the square root of `var`, with gradient 0 where it is 0. */
+  std(dim?: Dims, options: VarOptions = {}): Tensor {
+    const v = this.#variance("std", dim, options);
+    return v.requiresGrad ? constantAtZero(v, (x) => x.sqrt(), 0) : v.sqrt();
+  }
+
+  /**
+   * The p-norm over `dim` (all dims where omitted); p = 0 counts nonzeros, ±Infinity takes the extreme.
+   *
+   * @throws TypeError on integers and bools; RangeError for ±Infinity without elements
+   */
+  norm(dim?: Dims, options: NormOptions = {}): Tensor {
+    requireFloat("the norm", this);
+    const attrs = this.#attrs("norm", dim, options, ["p"]);
+    const { dims, keepdim } = attrs, p = options.p ?? 2;
+    if (p === 2) return call(ops.l2Norm, [this.#self], attrs)[0]!;
+    if (p === 0) return this.ne(0).to(this.dtype).sum(dims, { keepdim });
+    const x = this.abs();
+    if (p === Infinity) return x.amax(dims, { keepdim });
+    if (p === -Infinity) return x.amin(dims, { keepdim });
+    if (p === 1) return x.sum(dims, { keepdim });
+    if (typeof p !== "number" || p !== p) {
+      throw new TypeError(`Cannot take the norm of order ${String(p)}: p must be a number`);
+    }
+    // Where |x| is 0 its power has no slope (p < 1), and neither has the root of a sum that is 0.
+    const powers = p > 1 ? x.pow(p) : constantAtZero(x, (v) => v.pow(p), p > 0 ? 0 : Infinity);
+    return constantAtZero(powers.sum(dims, { keepdim }), (v) => v.pow(1 / p), p > 0 ? 0 : Infinity);
+  }
+
+  /** Whether any element over `dim` is nonzero or NaN (bool; false of none). */
+  any(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    return this.#logical(ops.any, this.#attrs("any", dim, options));
+  }
+
+  /** Whether all elements over `dim` are nonzero or NaN (bool; true of none). */
+  all(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    return this.#logical(ops.all, this.#attrs("all", dim, options));
+  }
+
+  #logical(op: TypedKernelOp<ReduceAttrs>, attrs: ReduceAttrs): Tensor {
+    const x = this.dtype === "bool" ? this.#self : this.ne(0);
+    return call(op, [x], attrs)[0]!;
+  }
+
+  /** ln Σ exp(x) over `dim` without overflow. Integers become float32. */
+  logsumexp(dim?: Dims, options: ReduceOptions = {}): Tensor {
+    const { dims, keepdim } = this.#attrs("logsumexp", dim, options);
+    const x = isFloat(this.dtype) ? this.#self : this.#self.to("float32");
+    if (dims.length === 1) return call(softmaxOps.logsumexp, [x], { dim: dims[0]!, keepdim })[0]!;
+    const keep = x.shape.map((_, i) => i).filter((i) => !dims.includes(i));
+    const size = numel(dims.map((d) => x.shape[d]!));
+    const rows = x.permute([...keep, ...dims]).reshape([...keep.map((i) => x.shape[i]!), size]);
+    const y = call(softmaxOps.logsumexp, [rows], { dim: keep.length, keepdim: false })[0]!;
+    return keepdim ? y.reshape(reduceShape(x.shape, dims, true)) : y;
+  }
+
+  /** Running sums along `dim`. Integers and bools sum in int64. */
+  cumsum(dim: number): Tensor {
+    const attrs = { dim: wrapDim("cumsum", dim, this.ndim), reverse: false };
+    return call(scanOps.cumsum, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+  }
+
+  /** Running products along `dim`. Integers and bools multiply in int64. */
+  cumprod(dim: number): Tensor {
+    const attrs = { dim: wrapDim("cumprod", dim, this.ndim) };
+    return call(scanOps.cumprod, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+  }
+
+  /**
+   * exp(x) / Σ exp(x) along `dim`.
+   *
+   * @throws TypeError on integers and bools
+   */
+  softmax(dim: number): Tensor {
+    requireFloat("the softmax", this);
+    return call(softmaxOps.softmax, [this.#self], { dim: wrapDim("softmax", dim, this.ndim) })[0]!;
+  }
+
+  /**
+   * x - ln Σ exp(x) along `dim`.
+   *
+   * @throws TypeError on integers and bools
+   */
+  logSoftmax(dim: number): Tensor {
+    requireFloat("the logSoftmax", this);
+    const attrs = { dim: wrapDim("logSoftmax", dim, this.ndim) };
+    return call(softmaxOps.logSoftmax, [this.#self], attrs)[0]!;
+  }
+
+  /** The elements in order along `dim`, and where each was; equal elements keep their order, NaN is the largest. */
+  sort(dim = -1, options: SortOptions = {}): ValuesAndIndices {
+    checkOptions("sort", options, ["descending", "stable"]);
+    const attrs = {
+      dim: wrapDim("sort", dim, this.ndim),
+      descending: options.descending ?? false,
+    };
+    const [values, indices] = call(sortOps.sort, [this.#self], attrs) as [Tensor, Tensor];
+    return { values, indices };
+  }
+
+  /** The positions (int64) that would put the elements in order along `dim`. */
+  argsort(dim = -1, options: SortOptions = {}): Tensor {
+    const { values, indices } = this.#self.detach().sort(dim, options);
+    values.dispose();
+    return indices;
+  }
+
+  /**
+   * The `k` largest (or smallest) elements along `dim` in order, and where they were; NaN is the largest.
+   *
+   * @throws RangeError where there are fewer than `k`
+   */
+  topk(k: number, dim = -1, options: TopkOptions = {}): ValuesAndIndices {
+    checkOptions("topk", options, ["largest", "sorted"]);
+    const attrs = {
+      k,
+      dim: wrapDim("topk", dim, this.ndim),
+      largest: options.largest ?? true,
+      size: this.shape.at(dim) ?? 1,
+    };
+    const [values, indices] = call(sortOps.topk, [this.#self], attrs) as [Tensor, Tensor];
+    return { values, indices };
   }
 
   /** @internal The sum over the dims along which `shape` was broadcast to this shape. */
   sumTo(shape: Shape): Tensor {
     if (same(this.shape, shape)) return this.#self;
     const dims = reducedDims(this.shape, shape);
-    const y = call(ops.sum, [this.#self], { dims, keepdim: true })[0]!;
+    const y = call(ops.sum, [this.#self], { dims, keepdim: true, shape: this.shape })[0]!;
     return y.reshape(reduceShape(this.shape, dims, true).slice(this.ndim - shape.length));
   }
+}
+
+/** f(x), but the constant `value` where x is 0: there the slope of f is not finite. */
+function constantAtZero(x: Tensor, f: (x: Tensor) => Tensor, value: number): Tensor {
+  const zero = x.eq(0);
+  return f(x.maskedFill(zero, 1)).maskedFill(zero, value);
 }
