@@ -2,12 +2,14 @@
 
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
+import { indexOps } from "./index.ts";
 import { layoutOps } from "./layout.ts";
 import { lossOps } from "./loss.ts";
 import { matmulOps } from "./matmul.ts";
 import { normOps } from "./norm.ts";
 import { optimOps } from "./optim.ts";
 import { poolOps } from "./pool.ts";
+import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
 import { scanOps } from "./scan.ts";
 import { softmaxOps } from "./softmax.ts";
@@ -16,6 +18,7 @@ import { sortOps } from "./sort.ts";
 /** All ops. */
 export const ops = {
   ...elementwiseOps,
+  ...indexOps,
   ...layoutOps,
   ...matmulOps,
   ...convOps,
@@ -23,6 +26,7 @@ export const ops = {
   ...normOps,
   ...lossOps,
   ...optimOps,
+  ...randomOps,
   ...reduceOps,
   ...scanOps,
   ...softmaxOps,
