@@ -1,8 +1,97 @@
-/** Needle. @module */
-export * from "./lib/tensor/create.ts";
-export { Tensor } from "./lib/tensor/mod.ts";
-export { grad } from "./lib/autograd/engine.ts";
-export { detectAnomaly, enableGrad, noGrad } from "./lib/autograd/mode.ts";
+/**
+ * Needle: deep learning in TypeScript. Tensors, reverse-mode automatic differentiation, modules, optimisers and data
+ * under PyTorch's names in camelCase; native kernels where Deno can load them, plain TypeScript everywhere else.
+ *
+ * @example Fit a line
+ * ```ts
+ * import * as ndl from "./mod.ts";
+ *
+ * ndl.manualSeed(0);
+ * const x = ndl.linspace(-1, 1, 32).reshape(32, 1);
+ * const y = x.mul(3).add(0.5);
+ * const model = new ndl.nn.Linear(1, 1);
+ * const optimizer = new ndl.optim.SGD(model.parameters(), { lr: 0.3 });
+ * const loss = new ndl.nn.MSELoss();
+ * for (let step = 0; step < 100; step++) {
+ *   optimizer.zeroGrad();
+ *   loss.forward(model.forward(x), y).backward();
+ *   optimizer.step();
+ * }
+ * console.log(model.weight.item().toFixed(2), model.bias!.item().toFixed(2)); // 3.00 0.50
+ * ```
+ *
+ * @module
+ */
+export { type DType, type TypedArray } from "./lib/dtype.ts";
+export { type Operand } from "./lib/backend.ts";
 export {
-  cpu, defaultDevice, Device, devices, dnnl, memorySummary, reference, setDefaultDevice, setNumThreads, synchronize,
+  arange,
+  type CreateOptions,
+  empty,
+  eye,
+  full,
+  fullLike,
+  linspace,
+  type NestedData,
+  ones,
+  onesLike,
+  tensor,
+  type TensorOptions,
+  zeros,
+  zerosLike,
+} from "./lib/tensor/create.ts";
+export { Tensor } from "./lib/tensor/mod.ts";
+export { type NestedList } from "./lib/tensor/base.ts";
+export { type BackwardOptions, grad, type GradOptions } from "./lib/autograd/engine.ts";
+export { type GradHook } from "./lib/autograd/graph.ts";
+export { detectAnomaly, enableGrad, noGrad } from "./lib/autograd/mode.ts";
+export { gradcheck, type GradcheckOptions, gradgradcheck } from "./lib/autograd/gradcheck.ts";
+export {
+  checkpoint,
+  type CustomFunction,
+  customFunction,
+  type FunctionContext,
+} from "./lib/autograd/custom.ts";
+export { tidy } from "./lib/tensor/tidy.ts";
+export {
+  cpu,
+  defaultDevice,
+  Device,
+  deviceByName,
+  type DeviceReport,
+  devices,
+  dnnl,
+  memorySummary,
+  reference,
+  setDefaultDevice,
+  setNumThreads,
+  synchronize,
 } from "./lib/device.ts";
+export { type MemoryCounts } from "./lib/storage.ts";
+export { graphDot, graphText } from "./lib/debug.ts";
+export {
+  type AsyncProgress,
+  type PostfixValue,
+  ProgressBar,
+  type ProgressOptions,
+  type ProgressStream,
+  type SyncProgress,
+  tqdm,
+  trange,
+} from "./lib/progress.ts";
+export {
+  load,
+  loadMetadata,
+  loadNpy,
+  loadNpz,
+  type LoadOptions,
+  loadTorch,
+  save,
+  saveNpy,
+  saveNpz,
+  type SaveNpzOptions,
+  type SaveOptions,
+} from "./lib/io/mod.ts";
+export * as nn from "./lib/nn/mod.ts";
+export * as optim from "./lib/optim/mod.ts";
+export * as data from "./lib/data/mod.ts";

@@ -1,0 +1,42 @@
+/**
+ * Modules: layers, containers, losses, initialisation, and everything as plain functions in `functional`.
+ *
+ * @module
+ */
+export {
+  type AnyModule,
+  type ForwardHook,
+  type Layer,
+  Module,
+  Parameter,
+  type StateDict,
+} from "./module.ts";
+export { Flatten, Identity, ModuleList, Residual, Sequential } from "./container.ts";
+export { type FactoryOptions, type Pair } from "./factory.ts";
+export { Bilinear, Linear, type LinearOptions } from "./linear.ts";
+export {
+  Conv1d,
+  Conv2d,
+  type ConvOptions,
+  ConvTranspose1d,
+  ConvTranspose2d,
+  type ConvTransposeOptions,
+} from "./conv.ts";
+export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from "./pool.ts";
+export {
+  BatchNorm1d,
+  BatchNorm2d,
+  type BatchNormOptions,
+  GroupNorm,
+  type GroupNormOptions,
+  LayerNorm,
+  type LayerNormOptions,
+  RMSNorm,
+  type RMSNormOptions,
+} from "./norm.ts";
+export * from "./activation.ts";
+export { Dropout, Embedding, type EmbeddingOptions } from "./dropout.ts";
+export * from "./loss.ts";
+export * as functional from "./functional.ts";
+export * as init from "./init.ts";
+export * as utils from "./utils.ts";

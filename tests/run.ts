@@ -1,0 +1,123 @@
+// The one quality gate (`deno task test`): format, lint, types, documentation, native build, tests. Runs every stage even
+// if an earlier one fails, and prints last, alone on a line, `N passed, N failed`, summed from the test runner's reports.
+//
+// Usage: deno run -A tests/run.ts [--fast]      (--fast: the tests alone)
+
+import { ensureBuilt } from "../build.ts";
+
+interface Stage {
+  readonly name: string;
+  readonly command: readonly string[];
+  /** Whether the output is a test report whose counts are summed. */
+  readonly tests?: boolean;
+}
+
+const fast = Deno.args.includes("--fast");
+const root = new URL("..", import.meta.url).pathname;
+// Every test file has a thread and so an OpenMP team of its own: one thread each, except where threads are tested.
+const env = { NEEDLE_THREADS: "1", NO_COLOR: "1" };
+
+/** clang-format from PyPI in the project's own folder, or null with the reason printed. */
+async function clangFormat(): Promise<string | null> {
+  const own = `${root}.deps/clang-format/bin/clang-format`;
+  try {
+    await Deno.stat(own);
+    return own;
+  } catch { /* install it */ }
+  const install = new Deno.Command("python3", {
+    args: [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--target",
+      `${root}.deps/clang-format`,
+      "clang-format==19.1.7",
+    ],
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  try {
+    if ((await install.output()).success) return own;
+  } catch (error) {
+    console.log(`clang-format skipped: ${(error as Error).message}`);
+  }
+  return null;
+}
+
+async function nativeSources(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const entry of Deno.readDir(folder)) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) found.push(...await nativeSources(path));
+    else if (/\.(cpp|c|h|cu)$/.test(entry.name) && entry.name !== "needle.h") found.push(path);
+  }
+  return found.sort();
+}
+
+/** Runs a stage with its output passed through, and returns its exit status and the counts it printed. */
+async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed: number }> {
+  console.log(`\n== ${stage.name}`);
+  const [bin, ...args] = stage.command;
+  const child = new Deno.Command(bin!, { args, cwd: root, env, stdout: "piped", stderr: "inherit" })
+    .spawn();
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stdout) {
+    await Deno.stdout.write(chunk);
+    if (stage.tests) text += decoder.decode(chunk, { stream: true });
+  }
+  const { success } = await child.status;
+  // The runner's closing line: "ok | 12 passed (3 steps) | 0 failed (1s)".
+  const report = [...text.matchAll(/\| (\d+) passed.*?\| (\d+) failed/g)].at(-1);
+  return { ok: success, passed: Number(report?.[1] ?? 0), failed: Number(report?.[2] ?? 0) };
+}
+
+const deno = Deno.execPath();
+const stages: Stage[] = [];
+if (!fast) {
+  stages.push({ name: "format", command: [deno, "fmt", "--check"] });
+  const formatter = await clangFormat();
+  if (formatter !== null) {
+    const sources = await nativeSources(`${root}csrc`);
+    stages.push({
+      name: "format of csrc",
+      command: [formatter, "--dry-run", "--Werror", ...sources],
+    });
+  }
+  stages.push(
+    { name: "lint", command: [deno, "lint"] },
+    { name: "types", command: [deno, "check", "mod.ts", "build.ts", "examples", "bench", "tests"] },
+    { name: "documentation", command: [deno, "doc", "--lint", "mod.ts"] },
+  );
+}
+stages.push({
+  name: "tests",
+  command: [deno, "test", "-A", "--no-check", "--parallel", "tests"],
+  tests: true,
+});
+if (!fast) {
+  stages.push({
+    name: "examples in the documentation",
+    command: [deno, "test", "-A", "--no-check", "--doc", "mod.ts", "lib"],
+    tests: true,
+  });
+}
+
+console.log("== build");
+await ensureBuilt();
+let passed = 0, failed = 0;
+const broken: string[] = [];
+for (const stage of stages) {
+  const result = await run(stage);
+  passed += result.passed;
+  failed += result.failed;
+  if (!result.ok) {
+    broken.push(stage.name);
+    // A stage that fails without a failed test (a crash, a formatting error) counts as one.
+    if (result.failed === 0) failed++;
+  }
+}
+if (broken.length > 0) console.log(`\nfailed: ${broken.join(", ")}`);
+console.log(`\n${passed} passed, ${failed} failed`);
+Deno.exit(failed > 0 ? 1 : 0);
