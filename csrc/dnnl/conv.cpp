@@ -32,6 +32,8 @@ struct Shape {
   bool empty() const { return N * C * H * W * K * R * S * P * Q == 0; }
   // One output pixel, and no more input pixels than weights that may meet them.
   bool dense() const { return P * Q == 1 && groups == 1 && H * W <= R * S; }
+  // Weight gradients over few pixels and many channels: our im2col product is 1.3 times as fast.
+  bool deep() const { return P * Q <= 16 && C * K >= 65536 && groups == 1; }
 };
 
 // The formats to try for the two activations, best first; `any` leaves the choice to oneDNN. Its brgemm
@@ -261,7 +263,7 @@ NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const vo
                                            double dw_off, int32_t dtypes, double count,
                                            const double* desc) noexcept {
   const Shape s(desc);
-  if (main_dtype(dtypes) == kFloat32 && !s.empty()) {
+  if (main_dtype(dtypes) == kFloat32 && !s.empty() && (s.dense() || !s.deep())) {
     join_team();
     if (s.dense()) return dense_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));
     if (Primitive* primitive = primitive_for(kWeight, s)) {
