@@ -5,7 +5,8 @@ import { noGrad } from "../autograd/mode.ts";
 import { empty } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { factoryKeys, type FactoryOptions, positiveSizes } from "./factory.ts";
-import { dropout, embedding } from "./functional.ts";
+import { embedding } from "../tensor/lookup.ts";
+import { dropout } from "../tensor/random.ts";
 import * as init from "./init.ts";
 import { markBuiltin, Module, Parameter } from "./module.ts";
 

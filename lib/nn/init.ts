@@ -6,7 +6,7 @@ import { show } from "../shape.ts";
 import { checkOptions } from "../options.ts";
 import { eye, tensor } from "../tensor/create.ts";
 import { erf } from "../ops/scalar.ts";
-import { normalInto, randn, uniformInto } from "../tensor/random.ts";
+import { fillNormal, fillUniform, randn } from "../tensor/random.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
 /** Nonlinearities that gains are known for. */
@@ -54,12 +54,12 @@ function fans(t: Tensor): { fanIn: number; fanOut: number } {
 
 /** Uniform in [a, b). */
 export function uniform_(t: Tensor, a = 0, b = 1): Tensor {
-  return uniformInto(t, a, b);
+  return fillUniform(t, a, b);
 }
 
 /** Normal with the given mean and standard deviation. */
 export function normal_(t: Tensor, mean = 0, std = 1): Tensor {
-  return normalInto(t, mean, std);
+  return fillNormal(t, mean, std);
 }
 
 /** Normal, redrawn outside [a, b]. */
@@ -68,7 +68,7 @@ export function truncNormal_(t: Tensor, mean = 0, std = 1, a = -2, b = 2): Tenso
     // By inversion of the distribution function, as torch: uniform between Φ(a) and Φ(b), then Φ⁻¹ by Newton steps.
     const phi = (x: number): number => 0.5 * (1 + erf(x / Math.SQRT2));
     const lo = phi((a - mean) / std), hi = phi((b - mean) / std);
-    const u = uniformInto(t, lo, hi).toTypedArray() as Float32Array;
+    const u = fillUniform(t, lo, hi).toTypedArray() as Float32Array;
     const values = Float64Array.from(
       u,
       (p) => Math.min(b, Math.max(a, mean + std * inversePhi(p, phi))),
@@ -116,13 +116,13 @@ export function eye_(t: Tensor): Tensor {
 export function xavierUniform_(t: Tensor, gain = 1): Tensor {
   const { fanIn, fanOut } = fans(t);
   const bound = gain * Math.sqrt(6 / (fanIn + fanOut));
-  return uniformInto(t, -bound, bound);
+  return fillUniform(t, -bound, bound);
 }
 
 /** Normal with standard deviation gain √(2 / (fanIn + fanOut)), Glorot & Bengio 2010. */
 export function xavierNormal_(t: Tensor, gain = 1): Tensor {
   const { fanIn, fanOut } = fans(t);
-  return normalInto(t, 0, gain * Math.sqrt(2 / (fanIn + fanOut)));
+  return fillNormal(t, 0, gain * Math.sqrt(2 / (fanIn + fanOut)));
 }
 
 /** Options of the Kaiming initialisations. */
@@ -144,18 +144,18 @@ function kaimingStd(t: Tensor, options: KaimingOptions): number {
 /** Uniform with the variance gain² / fan, He et al. 2015. */
 export function kaimingUniform_(t: Tensor, options: KaimingOptions = {}): Tensor {
   const bound = Math.sqrt(3) * kaimingStd(t, options);
-  return uniformInto(t, -bound, bound);
+  return fillUniform(t, -bound, bound);
 }
 
 /** Normal with the variance gain² / fan, He et al. 2015. */
 export function kaimingNormal_(t: Tensor, options: KaimingOptions = {}): Tensor {
-  return normalInto(t, 0, kaimingStd(t, options));
+  return fillNormal(t, 0, kaimingStd(t, options));
 }
 
 /** Uniform in ±1/√fanIn: what PyTorch's layers do for biases. */
 export function uniformBound_(t: Tensor, fanIn: number): Tensor {
   const bound = fanIn > 0 ? 1 / Math.sqrt(fanIn) : 0;
-  return uniformInto(t, -bound, bound);
+  return fillUniform(t, -bound, bound);
 }
 
 /** A random (semi-)orthogonal matrix times `gain`, Saxe et al. 2013: Gram–Schmidt on a normal matrix. */

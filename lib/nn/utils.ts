@@ -3,7 +3,7 @@
 import { noGrad } from "../autograd/mode.ts";
 import { scoped } from "../scope.ts";
 import { checkOptions } from "../options.ts";
-import { cat, stack } from "../tensor/layout_functions.ts";
+import { cat, stack } from "../tensor/join.ts";
 import { zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";
 

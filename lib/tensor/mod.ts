@@ -36,7 +36,7 @@ export class Tensor extends IndexTensor {
   }
 
   /** The elements as PyTorch prints them. */
-  toString(): string {
+  override toString(): string {
     return show(this);
   }
 
