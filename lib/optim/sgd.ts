@@ -1,0 +1,84 @@
+// Stochastic gradient descent with momentum, as PyTorch defines it (the momentum buffer collects gradients, not
+// steps, so a new learning rate acts at once).
+
+import { call } from "../dispatch.ts";
+import { optimOps } from "../ops/optim.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import {
+  Optimizer,
+  type ParamGroup,
+  type Params,
+  type StateField,
+  stateLike,
+} from "./optimizer.ts";
+import { finite, flag, nonNegative, OptionRules } from "./rules.ts";
+
+/** Options of SGD. */
+export interface SGDOptions {
+  /** Learning rate (default 1e-3). */
+  readonly lr?: number;
+  /** How much of the buffer stays from step to step (default 0: no buffer). */
+  readonly momentum?: number;
+  /** How much of a new gradient the buffer leaves out (default 0). */
+  readonly dampening?: number;
+  /** Factor of the parameter that is added to its gradient (default 0). */
+  readonly weightDecay?: number;
+  /** Nesterov's momentum: looks one step ahead (default false). */
+  readonly nesterov?: boolean;
+  /** Ascend instead of descending (default false). */
+  readonly maximize?: boolean;
+}
+
+/** State of one parameter. */
+interface SGDState {
+  momentumBuffer?: Tensor;
+}
+
+const rules = new OptionRules<SGDOptions>(
+  {
+    lr: nonNegative(1e-3),
+    momentum: nonNegative(0),
+    dampening: finite(0),
+    weightDecay: nonNegative(0),
+    nesterov: flag(false),
+    maximize: flag(false),
+  },
+  (o) =>
+    o.nesterov && (o.momentum <= 0 || o.dampening !== 0)
+      ? "nesterov needs a momentum above 0 and no dampening"
+      : null,
+);
+
+/** Stochastic gradient descent. */
+export class SGD extends Optimizer<SGDOptions, SGDState> {
+  protected readonly fields: Readonly<Record<string, StateField>> = { momentumBuffer: "tensor?" };
+
+  /**
+   * @param params tensors, or groups `{ params, lr, ... }`
+   * @throws TypeError, RangeError or Error for options and params that do not fit
+   */
+  constructor(params: Params<SGDOptions>, options: SGDOptions = {}) {
+    super(params, options, rules);
+  }
+
+  protected override update(param: Tensor, grad: Tensor, group: ParamGroup<SGDOptions>): void {
+    if (group.momentum === 0) {
+      call(optimOps.sgdStep, [param, grad], group);
+      return;
+    }
+    const before = this.state.get(param)?.momentumBuffer;
+    const buffer = before ?? stateLike(param);
+    if (before === undefined) this.state.set(param, { momentumBuffer: buffer });
+    const { lr, weightDecay, maximize, momentum, dampening, nesterov } = group;
+    const first = before === undefined;
+    call(optimOps.sgdMomentumStep, [param, grad, buffer], {
+      lr,
+      weightDecay,
+      maximize,
+      momentum,
+      dampening,
+      nesterov,
+      first,
+    });
+  }
+}
