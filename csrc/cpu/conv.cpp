@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "../common.h"
+#include "conv_depthwise.h"
 #include "conv_patches.h"
 #include "gemm_split.h"
 
@@ -130,9 +131,77 @@ int32_t forward(const Conv& s, const T* x, const T* w, const T* bias, T* y) {
   return kOk;
 }
 
+// The gradient of the input, image by image: the products of every tap for some output pixels, then added where the
+// taps look.
+template <typename T>
+int32_t scatter_input(const Conv& s, const T* grad, const T* w, T* dx) {
+  const GemmTable<T>& table = gemm_table<T>();
+  const int64_t kernel = s.R * s.S, depth = s.group_in() * kernel, area = s.P * s.Q, image = s.H * s.W * s.C;
+  constexpr int64_t kChunk = 96;
+  std::atomic<bool> failed{false};
+  for (int64_t group = 0; group < s.groups; group++) {
+    const Patches<T> p = input_patches<T>(s, dx, group);
+    const int64_t n = p.width(), outputs = s.group_out(), taps_w = int64_t(p.taps_w.size());
+    // The weights as a matrix (outputs, patch columns), packed.
+    const int64_t padded = round_up(n, table.lanes);
+    T* plain = static_cast<T*>(scratch(kScratchWeights, size_t(outputs * n) * sizeof(T)));
+    T* packed = static_cast<T*>(scratch(kScratchConv, size_t(outputs * padded) * sizeof(T)));
+    if (!plain || !packed) return out_of_memory();
+    for (int64_t k = 0; k < outputs; k++) {
+      for (int64_t tap = 0; tap < p.taps(); tap++) {
+        const int64_t index = p.taps_h[size_t(tap / taps_w)].index * s.S + p.taps_w[size_t(tap % taps_w)].index;
+        const T* from = w + (group * outputs + k) * depth + index;
+        for (int64_t c = 0; c < p.depth; c++) plain[k * n + tap * p.depth + c] = from[c * kernel];
+      }
+    }
+    const int64_t step = gemm_block(outputs, table.kc);
+    for (int64_t k0 = 0; k0 < outputs; k0 += step) {
+      const int64_t kc = std::min(step, outputs - k0);
+      for (int64_t j = 0; j < n; j += table.nr) {
+        table.panel(kc, std::min(table.nr, n - j), plain + k0 * n + j, n, 1, packed + k0 * padded + kc * j);
+      }
+    }
+    parallel_tasks(s.N, gemm_threads(double(s.N * area) * double(n) * double(outputs)), [&](int64_t begin, int64_t end) {
+      GemmArgs<T> g{};
+      g.n = g.ldc = n;
+      g.k = outputs;
+      g.a_rs = s.K;
+      g.a_cs = 1;
+      g.packed = packed;
+      g.packed_n = padded;
+      g.c = static_cast<T*>(scratch(kScratchTask, size_t(kChunk * n) * sizeof(T)));
+      g.work = static_cast<T*>(scratch(kScratchGemm, size_t(table.work(g)) * sizeof(T)));
+      if (!g.c || !g.work) {
+        failed = true;
+        return;
+      }
+      if (group == 0) std::memset(dx + begin * image, 0, size_t((end - begin) * image) * sizeof(T));
+      if (n == 0) return;
+      for (int64_t at = begin * area; at < end * area; at += g.m) {
+        g.m = std::min(kChunk, end * area - at);
+        g.a = grad + at * s.K + group * outputs;
+        table.gemm(g);
+        for (int64_t r = 0; r < g.m; r++) {
+          const int64_t pixel = at + r;
+          T* to = dx + group * s.group_in() + pixel / area * image;
+          const T* from = g.c + r * n;
+          p.runs(pixel % area / s.Q, pixel % s.Q, 0, n, [&](int64_t offset, int64_t start, int64_t lo, int64_t hi, int64_t) {
+            for (int64_t u = lo; u < hi; u++) to[offset + u] += from[start + u];
+          });
+        }
+      }
+    });
+    if (failed) return out_of_memory();
+  }
+  return kOk;
+}
+
 template <typename T>
 int32_t backward_input(const Conv& s, const T* grad, const T* w, T* dx) {
   const int64_t area = s.R * s.S, depth = s.group_in() * area;
+  if (2 * s.group_in() <= gemm_table<T>().lanes && area > 1 && s.N >= thread_count()) {
+    return scatter_input(s, grad, w, dx);
+  }
   for (int64_t g = 0; g < s.groups; g++) {
     for (int64_t h = 0; h < std::min(s.stride_h, s.H); h++) {
       for (int64_t v = 0; v < std::min(s.stride_w, s.W); v++) {
@@ -167,6 +236,8 @@ template <typename T>
 bool weight_sums(const Conv& s, const Patches<T>& p, const T* grad, int64_t m0, int64_t m1, int64_t c0, int64_t c1, T* sums) {
   const GemmTable<T>& table = gemm_table<T>();
   const int64_t step = gemm_block(m1 - m0, table.kc), block = table.nb, ld = p.width();
+  // Few outputs read the patches as they are; for more, they go into panels, some rows at a time.
+  const bool rows_suffice = s.group_out() <= 4 * table.mr;
   constexpr int64_t kRows = 8;
   GemmArgs<T> g{};
   g.m = s.group_out();
@@ -191,6 +262,11 @@ bool weight_sums(const Conv& s, const Patches<T>& p, const T* grad, int64_t m0, 
       g.a = grad + at * s.K;
       if (p.plain()) {
         g.b = p.x + at * p.C + j0;
+      } else if (rows_suffice) {
+        Patches<T>::fill(&p, at, g.k, j0, g.n, packed, padded);
+        g.b = packed;
+        g.b_rs = padded;
+        g.b_cs = 1;
       } else {
         for (int64_t r = 0; r < g.k; r += kRows) {
           const int64_t count = std::min(kRows, g.k - r);
@@ -252,115 +328,6 @@ int32_t backward_weight(const Conv& s, const T* grad, const T* x, T* dw) {
         }
       }
     });
-  }
-  return kOk;
-}
-
-// ---------------------------------------------------------------- depthwise: one channel in, one out, per group
-
-// The pixels that pixel `at` meets through one tap along an axis, or -1: from the output to the input.
-inline int64_t meets(int64_t at, int64_t stride, int64_t pad, int64_t dilation, int64_t tap, int64_t size) {
-  const int64_t h = at * stride - pad + tap * dilation;
-  return h >= 0 && h < size ? h : -1;
-}
-
-// Calls f(n, p, q) for the pixels of `images` images of this size, split over threads.
-template <typename F>
-void each_pixel(int64_t images, int64_t rows, int64_t cols, double work, const F& f) {
-  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / (2 * kGrain))));
-  parallel_tasks(images * rows, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      for (int64_t q = 0; q < cols; q++) f(row / rows, row % rows, q);
-    }
-  });
-}
-
-// The weights (C, 1, R, S) as (R, S, C).
-template <typename T>
-T* depthwise_weights(const Conv& s, const T* w) {
-  const int64_t area = s.R * s.S;
-  T* out = static_cast<T*>(scratch(kScratchConv, size_t(s.C * area) * sizeof(T)));
-  if (!out) return nullptr;
-  for (int64_t c = 0; c < s.C; c++) {
-    for (int64_t t = 0; t < area; t++) out[t * s.C + c] = w[c * area + t];
-  }
-  return out;
-}
-
-template <typename T>
-int32_t depthwise_forward(const Conv& s, const T* x, const T* w, const T* bias, T* y) {
-  const auto multiply_add = gemm_table<T>().multiply_add;
-  const T* taps = depthwise_weights(s, w);
-  if (!taps) return out_of_memory();
-  const size_t bytes = size_t(s.C) * sizeof(T);
-  each_pixel(s.N, s.P, s.Q, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S), [&](int64_t n, int64_t p, int64_t q) {
-    T* out = y + ((n * s.P + p) * s.Q + q) * s.C;
-    if (bias) std::memcpy(out, bias, bytes);
-    else std::memset(out, 0, bytes);
-    for (int64_t r = 0; r < s.R; r++) {
-      const int64_t h = meets(p, s.stride_h, s.pad_h, s.dil_h, r, s.H);
-      for (int64_t t = 0; h >= 0 && t < s.S; t++) {
-        const int64_t v = meets(q, s.stride_w, s.pad_w, s.dil_w, t, s.W);
-        if (v >= 0) multiply_add(s.C, x + ((n * s.H + h) * s.W + v) * s.C, taps + (r * s.S + t) * s.C, out);
-      }
-    }
-  });
-  return kOk;
-}
-
-template <typename T>
-int32_t depthwise_input(const Conv& s, const T* grad, const T* w, T* dx) {
-  const auto multiply_add = gemm_table<T>().multiply_add;
-  const T* taps = depthwise_weights(s, w);
-  if (!taps) return out_of_memory();
-  each_pixel(s.N, s.H, s.W, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S), [&](int64_t n, int64_t h, int64_t v) {
-    T* out = dx + ((n * s.H + h) * s.W + v) * s.C;
-    std::memset(out, 0, size_t(s.C) * sizeof(T));
-    for (int64_t r = 0; r < s.R; r++) {
-      const int64_t row = h + s.pad_h - r * s.dil_h, p = row / s.stride_h;
-      if (row < 0 || row % s.stride_h != 0 || p >= s.P) continue;
-      for (int64_t t = 0; t < s.S; t++) {
-        const int64_t col = v + s.pad_w - t * s.dil_w, q = col / s.stride_w;
-        if (col < 0 || col % s.stride_w != 0 || q >= s.Q) continue;
-        multiply_add(s.C, grad + ((n * s.P + p) * s.Q + q) * s.C, taps + (r * s.S + t) * s.C, out);
-      }
-    }
-  });
-  return kOk;
-}
-
-template <typename T>
-int32_t depthwise_weight(const Conv& s, const T* grad, const T* x, T* dw) {
-  const auto multiply_add = gemm_table<T>().multiply_add;
-  const int64_t area = s.R * s.S, rows = s.N * s.P, size = area * s.C;
-  const double work = double(rows * s.Q) * double(size);
-  const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / (2 * kGrain))));
-  T* sums = static_cast<T*>(scratch(kScratchWeights, size_t(parts * size) * sizeof(T)));
-  if (!sums) return out_of_memory();
-  parallel_tasks(parts, parts, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; part++) {
-      T* sum = sums + part * size;
-      std::memset(sum, 0, size_t(size) * sizeof(T));
-      for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts; row++) {
-        for (int64_t q = 0; q < s.Q; q++) {
-          const T* g = grad + (row * s.Q + q) * s.C;
-          for (int64_t r = 0; r < s.R; r++) {
-            const int64_t h = meets(row % s.P, s.stride_h, s.pad_h, s.dil_h, r, s.H);
-            for (int64_t t = 0; h >= 0 && t < s.S; t++) {
-              const int64_t v = meets(q, s.stride_w, s.pad_w, s.dil_w, t, s.W);
-              if (v >= 0) multiply_add(s.C, g, x + ((row / s.P * s.H + h) * s.W + v) * s.C, sum + (r * s.S + t) * s.C);
-            }
-          }
-        }
-      }
-    }
-  });
-  for (int64_t c = 0; c < s.C; c++) {
-    for (int64_t t = 0; t < area; t++) {
-      T sum = 0;
-      for (int64_t part = 0; part < parts; part++) sum += sums[part * size + t * s.C + c];
-      dw[c * area + t] = sum;
-    }
   }
   return kOk;
 }

@@ -78,28 +78,36 @@ struct Patches {
            rows == H && cols == W;
   }
 
+  // Calls f(offset, to, lo, hi, count) for each run in columns [k0, k0 + kc) of the patch of output (i, j): its
+  // `count` elements stand from `to` on, those in [lo, hi) at `offset` + their place in the run in the image, the
+  // others outside of it.
+  template <typename F>
+  void runs(int64_t i, int64_t j, int64_t k0, int64_t kc, const F& f) const {
+    const int64_t length = run * depth, runs_w = int64_t(taps_w.size()) / run, row = W * C;
+    int64_t index = k0 / length, u0 = k0 % length;
+    int64_t r = index / runs_w, s = index % runs_w;
+    for (int64_t to = 0; to < kc;) {
+      const int64_t count = std::min(length - u0, kc - to);
+      const int64_t h = i * stride_h + taps_h[size_t(r)].offset;
+      // Elements [from, from + count) of the source row, of which [0, row) exist.
+      const int64_t from = (j * stride_w + taps_w[size_t(s * run)].offset) * C + u0;
+      const bool inside = h >= 0 && h < H;
+      const int64_t lo = inside ? std::min(count, std::max<int64_t>(0, -from)) : count;
+      const int64_t hi = inside ? std::max(lo, std::min(count, row - from)) : count;
+      f(h * row + from, to, lo, hi, count);
+      to += count;
+      u0 = 0;
+      if (++s == runs_w) s = 0, r++;
+    }
+  }
+
   // Columns [k0, k0 + kc) of the patch of output (i, j) of the image at `image`.
   void row(const T* image, int64_t i, int64_t j, int64_t k0, int64_t kc, T* out) const {
-    const int64_t length = run * depth, runs_w = int64_t(taps_w.size()) / run;
-    int64_t index = k0 / length, u0 = k0 % length;
-    while (kc > 0) {
-      const int64_t u1 = std::min(length, u0 + kc), count = u1 - u0;
-      const int64_t h = i * stride_h + taps_h[size_t(index / runs_w)].offset;
-      if (h < 0 || h >= H) {
-        std::memset(out, 0, size_t(count) * sizeof(T));
-      } else {
-        // Elements of the source row [from + u0, from + u1), of which [0, W * C) exist.
-        const int64_t from = (j * stride_w + taps_w[size_t(index % runs_w * run)].offset) * C;
-        const int64_t lo = std::min(u1, std::max(u0, -from)), hi = std::max(lo, std::min(u1, W * C - from));
-        for (int64_t u = u0; u < lo; u++) out[u - u0] = 0;
-        copy(image + h * W * C + from + lo, hi - lo, out + (lo - u0));
-        for (int64_t u = hi; u < u1; u++) out[u - u0] = 0;
-      }
-      out += count;
-      kc -= count;
-      u0 = 0;
-      index++;
-    }
+    runs(i, j, k0, kc, [&](int64_t offset, int64_t to, int64_t lo, int64_t hi, int64_t count) {
+      for (int64_t u = 0; u < lo; u++) out[to + u] = 0;
+      if (hi > lo) copy(image + offset + lo, hi - lo, out + to + lo);
+      for (int64_t u = hi; u < count; u++) out[to + u] = 0;
+    });
   }
 
   // GemmArgs::fill, with the patches as context; rows count through all images.
@@ -119,11 +127,16 @@ struct Patches {
   }
 
  private:
+  // Short runs in steps of 16 bytes, the last one overlapping: faster than a call of memcpy.
   static void copy(const T* from, int64_t count, T* to) {
-    if (count < 16) {
-      for (int64_t u = 0; u < count; u++) to[u] = from[u];
-    } else {
+    constexpr int64_t step = 16 / int64_t(sizeof(T));
+    if (count > 16 * step) {
       std::memcpy(to, from, size_t(count) * sizeof(T));
+    } else if (count >= step) {
+      for (int64_t u = 0; u < count - step; u += step) std::memcpy(to + u, from + u, 16);
+      std::memcpy(to + count - step, from + count - step, 16);
+    } else {
+      for (int64_t u = 0; u < count; u++) to[u] = from[u];
     }
   }
 };

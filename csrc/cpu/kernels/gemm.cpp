@@ -6,6 +6,11 @@
 #include "vec.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else  // GCC before 12
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, typename Vec<T>::mask{i, j, k, l})
+#endif
 
 namespace {
 
@@ -15,12 +20,14 @@ template <>
 struct Vec<float> {
   typedef vf type;
   typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef int32_t mask __attribute__((vector_size(16)));
   static constexpr int lanes = W;
 };
 template <>
 struct Vec<double> {
   typedef vd type;
   typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
+  typedef int64_t mask __attribute__((vector_size(32)));
   static constexpr int lanes = WD;
 };
 
@@ -112,14 +119,14 @@ void pack_across(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_
         for (int64_t p = p0; p < end; p += 4) {
           const quad a = *(const quad*)(r + p), b = *(const quad*)(r + ld + p);
           const quad c = *(const quad*)(r + 2 * ld + p), d = *(const quad*)(r + 3 * ld + p);
-          const quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-          const quad ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-          const quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-          const quad cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-          *(quad*)(o + p * R) = __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5);
-          *(quad*)(o + (p + 1) * R) = __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7);
-          *(quad*)(o + (p + 2) * R) = __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5);
-          *(quad*)(o + (p + 3) * R) = __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7);
+          const quad ab0 = SHUFFLE(a, b, 0, 4, 1, 5);
+          const quad ab1 = SHUFFLE(a, b, 2, 6, 3, 7);
+          const quad cd0 = SHUFFLE(c, d, 0, 4, 1, 5);
+          const quad cd1 = SHUFFLE(c, d, 2, 6, 3, 7);
+          *(quad*)(o + p * R) = SHUFFLE(ab0, cd0, 0, 1, 4, 5);
+          *(quad*)(o + (p + 1) * R) = SHUFFLE(ab0, cd0, 2, 3, 6, 7);
+          *(quad*)(o + (p + 2) * R) = SHUFFLE(ab1, cd1, 0, 1, 4, 5);
+          *(quad*)(o + (p + 3) * R) = SHUFFLE(ab1, cd1, 2, 3, 6, 7);
         }
       }
     }
