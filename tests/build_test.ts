@@ -143,6 +143,18 @@ Deno.test("--install copies whole files into the cache and overwrites none", nee
   }
 });
 
+Deno.test("each library has every function of the header", () => {
+  const names = [...headerText().matchAll(/NEEDLE_API \w+ (needle_\w+)\(/g)].map((m) => m[1] ?? "");
+  assert(names.length > 50, `${names.length} functions`);
+  for (const backend of built.built) {
+    const path = `${BUILD}/${libraryFileName(backend)}`;
+    const optional = { type: "pointer", optional: true } as const;
+    const library = Deno.dlopen(path, Object.fromEntries(names.map((name) => [name, optional])));
+    const missing = names.filter((name) => library.symbols[name] === null);
+    assertEquals(missing, [], `${backend} lacks functions`);
+  }
+});
+
 Deno.test("the library loads with FFI for its folder alone", needsCpu, async () => {
   assertEquals(await locateCpu([`--allow-ffi=${BUILD}`]), { path: library });
 });
