@@ -40,6 +40,23 @@ export {
   zeros,
   zerosLike,
 } from "./lib/tensor/create.ts";
+export * from "./lib/tensor/functions.ts";
+export { cat, stack } from "./lib/tensor/join.ts";
+export { einsum } from "./lib/tensor/einsum.ts";
+export { oneHot } from "./lib/tensor/lookup.ts";
+export {
+  bernoulli,
+  getRngState,
+  manualSeed,
+  multinomial,
+  rand,
+  randint,
+  randLike,
+  randn,
+  randnLike,
+  randperm,
+  setRngState,
+} from "./lib/tensor/random.ts";
 export { Tensor } from "./lib/tensor/mod.ts";
 export { type NestedList } from "./lib/tensor/base.ts";
 export { type BackwardOptions, grad, type GradOptions } from "./lib/autograd/engine.ts";
