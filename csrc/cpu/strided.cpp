@@ -33,8 +33,9 @@ void gather(const Sizes& shape, const Sizes& strides, int64_t bytes, const void*
     const T* x = static_cast<const T*>(base);
     T* y = static_cast<T*>(tile);
     const int64_t step = strides.back();
-    for_rows(shape, strides, position, count,
-             [&](int64_t offset, int64_t begin, int64_t n) { gather_row(x + offset, step, y + begin, n); });
+    for_rows<1>(shape, {&strides}, position, count, [&](const int64_t* offset, int64_t begin, int64_t n) {
+      gather_row(x + offset[0], step, y + begin, n);
+    });
   });
 }
 
@@ -45,8 +46,9 @@ void scatter(const Sizes& shape, const Sizes& strides, int64_t bytes, const void
     const T* x = static_cast<const T*>(tile);
     T* y = static_cast<T*>(base);
     const int64_t step = strides.back();
-    for_rows(shape, strides, position, count,
-             [&](int64_t offset, int64_t begin, int64_t n) { scatter_row(x + begin, y + offset, step, n); });
+    for_rows<1>(shape, {&strides}, position, count, [&](const int64_t* offset, int64_t begin, int64_t n) {
+      scatter_row(x + begin, y + offset[0], step, n);
+    });
   });
 }
 

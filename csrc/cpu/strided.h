@@ -37,37 +37,28 @@ inline int64_t offset_of(const Sizes& index, const Sizes& strides) {
   return offset;
 }
 
-// Calls row(offset, begin, length) for the pieces of rows that make up `count` elements from position
-// `position` on; `offset` is where a piece starts under `strides`, `begin` counts elements from `position`.
-template <typename Row>
-void for_rows(const Sizes& shape, const Sizes& strides, int64_t position, int64_t count, const Row& row) {
-  const int64_t last = int64_t(shape.size()) - 1;
-  // The coordinates of the dims but the last.
-  int64_t small[8];
-  Sizes large;
-  int64_t* index = small;
-  if (last > 8) {
-    large.resize(size_t(last));
-    index = large.data();
-  }
-  const int64_t inner = shape[size_t(last)], step = strides[size_t(last)];
-  int64_t in_row = position % inner, offset = in_row * step;
-  position /= inner;
-  for (int64_t d = last - 1; d >= 0; d--) {
-    index[d] = position % shape[size_t(d)];
-    position /= shape[size_t(d)];
-    offset += index[d] * strides[size_t(d)];
-  }
+// Calls row(offsets, begin, length) for the pieces of rows that make up `count` elements from position `position`
+// on: offsets[k] is where a piece starts under strides[k], `begin` counts elements from `position`.
+template <int K, typename Row>
+void for_rows(const Sizes& shape, const Sizes* const (&strides)[K], int64_t position, int64_t count,
+              const Row& row) {
+  const size_t last = shape.size() - 1;
+  const int64_t inner = shape[last];
+  int64_t in_row = position % inner;
+  Sizes index;
+  locate(shape, position - in_row, index);
+  int64_t offsets[K];
+  for (int k = 0; k < K; k++) offsets[k] = offset_of(index, *strides[k]) + in_row * (*strides[k])[last];
   for (int64_t done = 0; done < count;) {
     const int64_t length = inner - in_row < count - done ? inner - in_row : count - done;
-    row(offset, done, length);
+    row(offsets, done, length);
     done += length;
-    offset -= in_row * step;
+    for (int k = 0; k < K; k++) offsets[k] -= in_row * (*strides[k])[last];
     in_row = 0;
-    for (int64_t d = last - 1; d >= 0; d--) {
-      offset += strides[size_t(d)];
-      if (++index[d] < shape[size_t(d)]) break;
-      offset -= shape[size_t(d)] * strides[size_t(d)];
+    for (size_t d = last; d-- > 0;) {
+      const bool carry = ++index[d] == shape[d];
+      for (int k = 0; k < K; k++) offsets[k] += (*strides[k])[d] * (carry ? 1 - shape[d] : 1);
+      if (!carry) break;
       index[d] = 0;
     }
   }
