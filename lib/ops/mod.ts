@@ -11,6 +11,7 @@ import { optimOps } from "./optim.ts";
 import { poolOps } from "./pool.ts";
 import { randomOps } from "./random.ts";
 import { reduceOps } from "./reduce.ts";
+import { rnnOps } from "./rnn.ts";
 import { scanOps } from "./scan.ts";
 import { softmaxOps } from "./softmax.ts";
 import { sortOps } from "./sort.ts";
@@ -28,6 +29,7 @@ export const ops = {
   ...optimOps,
   ...randomOps,
   ...reduceOps,
+  ...rnnOps,
   ...scanOps,
   ...softmaxOps,
   ...sortOps,
