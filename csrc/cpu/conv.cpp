@@ -1,6 +1,7 @@
 // needle_conv2d, needle_conv2d_input and needle_conv2d_weight on channels-last tensors: matrix products whose
-// patch matrix is made in the cache as the product goes along. The gradient of the input gathers, one product for
-// each residue of the position by the stride, so no two threads write the same pixel. Depthwise has loops of its own.
+// patch matrix is made in the cache as the product goes along. The gradient of the input gathers, one product
+// for each residue of the position by the stride, so no two threads write the same pixel. Depthwise has loops
+// of its own.
 #include <atomic>
 
 #include "../common.h"
@@ -11,7 +12,8 @@
 namespace needle {
 namespace {
 
-// Where the products of a patch matrix go: rows `ld` apart, or, with `sparse`, to every step-th pixel of an image.
+// Where the products of a patch matrix go: rows `ld` apart, or, with `sparse`, to every step-th pixel of an
+// image.
 template <typename T>
 struct Target {
   T* base;
@@ -20,35 +22,41 @@ struct Target {
   int64_t H, W, first_h, first_w, step_h, step_w;
 };
 
-// The weights of one group as a matrix (patch column, output column) in packed panels. w[tap + inner * inner_stride
+// The weights of one group as a matrix (patch column, output column) in packed panels. w[tap + inner *
+// inner_stride
 // + column * column_stride] belongs to channel `inner` of that tap.
 template <typename T>
-T* pack_weights(const Patches<T>& p, int64_t S, const T* w, int64_t inner_stride, int64_t column_stride, int64_t n) {
+T* pack_weights(const Patches<T>& p, int64_t S, const T* w, int64_t inner_stride, int64_t column_stride,
+                int64_t n) {
   const GemmTable<T>& table = gemm_table<T>();
   const int64_t k = p.width(), padded = round_up(n, table.lanes), step = gemm_block(k, table.kc);
   T* packed = static_cast<T*>(scratch(kScratchConv, size_t(k * padded) * sizeof(T)));
   if (!packed || k == 0) return packed;
   const int64_t blocks = ceil_div(k, step), panels = ceil_div(n, table.nr), taps_w = int64_t(p.taps_w.size());
-  parallel_tasks(blocks * panels, gemm_threads(16.0 * double(k) * double(n)), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t k0 = task / panels * step, j0 = task % panels * table.nr;
-      const int64_t kc = std::min(step, k - k0), width = std::min(table.nr, n - j0);
-      T* out = packed + k0 * padded + kc * j0;
-      for (int64_t at = k0; at < k0 + kc;) {
-        const int64_t tap = at / p.depth, inner = at % p.depth, count = std::min(p.depth - inner, k0 + kc - at);
-        const int64_t index = p.taps_h[size_t(tap / taps_w)].index * S + p.taps_w[size_t(tap % taps_w)].index;
-        table.panel(count, width, w + index + inner * inner_stride + j0 * column_stride, inner_stride, column_stride,
-                    out + (at - k0) * round_up(width, table.lanes));
-        at += count;
-      }
-    }
-  });
+  parallel_tasks(
+      blocks * panels, gemm_threads(16.0 * double(k) * double(n)), [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; task++) {
+          const int64_t k0 = task / panels * step, j0 = task % panels * table.nr;
+          const int64_t kc = std::min(step, k - k0), width = std::min(table.nr, n - j0);
+          T* out = packed + k0 * padded + kc * j0;
+          for (int64_t at = k0; at < k0 + kc;) {
+            const int64_t tap = at / p.depth, inner = at % p.depth,
+                          count = std::min(p.depth - inner, k0 + kc - at);
+            const int64_t index =
+                p.taps_h[size_t(tap / taps_w)].index * S + p.taps_w[size_t(tap % taps_w)].index;
+            table.panel(count, width, w + index + inner * inner_stride + j0 * column_stride, inner_stride,
+                        column_stride, out + (at - k0) * round_up(width, table.lanes));
+            at += count;
+          }
+        }
+      });
   return packed;
 }
 
 // out = patches of all images times packed weights (n columns), plus bias.
 template <typename T>
-int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n, const T* bias, const Target<T>& out) {
+int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n, const T* bias,
+                 const Target<T>& out) {
   const GemmTable<T>& table = gemm_table<T>();
   const int64_t area = p.rows * p.cols, m = images * area, k = p.width();
   constexpr int64_t kChunk = 192;  // rows that go through scratch memory at a time when the target is sparse
@@ -59,7 +67,8 @@ int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n
     for (int64_t task = begin; task < end; task++) {
       const int64_t i = task / grid.cols, j = task % grid.cols;
       const int64_t m0 = slice_start(m, 1, i, grid.rows), m1 = slice_start(m, 1, i + 1, grid.rows);
-      const int64_t j0 = slice_start(n, table.nr, j, grid.cols), j1 = slice_start(n, table.nr, j + 1, grid.cols);
+      const int64_t j0 = slice_start(n, table.nr, j, grid.cols),
+                    j1 = slice_start(n, table.nr, j + 1, grid.cols);
       if (j0 == j1) continue;
       GemmArgs<T> g{};
       g.n = j1 - j0;
@@ -70,7 +79,8 @@ int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n
       g.packed_n = round_up(n, table.lanes);
       g.packed_j = j0;
       g.work = static_cast<T*>(scratch(kScratchGemm, size_t(table.work(g)) * sizeof(T)));
-      T* rows = out.sparse ? static_cast<T*>(scratch(kScratchTask, size_t(kChunk * g.n) * sizeof(T))) : nullptr;
+      T* rows =
+          out.sparse ? static_cast<T*>(scratch(kScratchTask, size_t(kChunk * g.n) * sizeof(T))) : nullptr;
       if (!g.work || (out.sparse && !rows)) {
         failed = true;
         return;
@@ -85,7 +95,8 @@ int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n
         g.a_rs = p.C;
         g.a_cs = 1;
       } else {
-        g.fill = [](const void* context, int64_t row, int64_t count, int64_t k0, int64_t kc, T* to, int64_t ld) {
+        g.fill = [](const void* context, int64_t row, int64_t count, int64_t k0, int64_t kc, T* to,
+                    int64_t ld) {
           const Slice& s = *static_cast<const Slice*>(context);
           Patches<T>::fill(s.patches, s.start + row, count, k0, kc, to, ld);
         };
@@ -98,7 +109,8 @@ int32_t multiply(const Patches<T>& p, int64_t images, const T* packed, int64_t n
         table.gemm(g);
         for (int64_t r = 0; out.sparse && r < g.m; r++) {
           const int64_t image = (at + r) / area, h = (at + r) % area / p.cols, w = (at + r) % p.cols;
-          const int64_t pixel = (image * out.H + out.first_h + h * out.step_h) * out.W + out.first_w + w * out.step_w;
+          const int64_t pixel =
+              (image * out.H + out.first_h + h * out.step_h) * out.W + out.first_w + w * out.step_w;
           std::memcpy(out.base + pixel * out.ld + j0, rows + r * g.n, size_t(g.n) * sizeof(T));
         }
       }
@@ -131,8 +143,8 @@ int32_t forward(const Conv& s, const T* x, const T* w, const T* bias, T* y) {
   return kOk;
 }
 
-// The gradient of the input, image by image: the products of every tap for some output pixels, then added where the
-// taps look.
+// The gradient of the input, image by image: the products of every tap for some output pixels, then added
+// where the taps look.
 template <typename T>
 int32_t scatter_input(const Conv& s, const T* grad, const T* w, T* dx) {
   const GemmTable<T>& table = gemm_table<T>();
@@ -149,7 +161,8 @@ int32_t scatter_input(const Conv& s, const T* grad, const T* w, T* dx) {
     if (!plain || !packed) return out_of_memory();
     for (int64_t k = 0; k < outputs; k++) {
       for (int64_t tap = 0; tap < p.taps(); tap++) {
-        const int64_t index = p.taps_h[size_t(tap / taps_w)].index * s.S + p.taps_w[size_t(tap % taps_w)].index;
+        const int64_t index =
+            p.taps_h[size_t(tap / taps_w)].index * s.S + p.taps_w[size_t(tap % taps_w)].index;
         const T* from = w + (group * outputs + k) * depth + index;
         for (int64_t c = 0; c < p.depth; c++) plain[k * n + tap * p.depth + c] = from[c * kernel];
       }
@@ -161,36 +174,39 @@ int32_t scatter_input(const Conv& s, const T* grad, const T* w, T* dx) {
         table.panel(kc, std::min(table.nr, n - j), plain + k0 * n + j, n, 1, packed + k0 * padded + kc * j);
       }
     }
-    parallel_tasks(s.N, gemm_threads(double(s.N * area) * double(n) * double(outputs)), [&](int64_t begin, int64_t end) {
-      GemmArgs<T> g{};
-      g.n = g.ldc = n;
-      g.k = outputs;
-      g.a_rs = s.K;
-      g.a_cs = 1;
-      g.packed = packed;
-      g.packed_n = padded;
-      g.c = static_cast<T*>(scratch(kScratchTask, size_t(kChunk * n) * sizeof(T)));
-      g.work = static_cast<T*>(scratch(kScratchGemm, size_t(table.work(g)) * sizeof(T)));
-      if (!g.c || !g.work) {
-        failed = true;
-        return;
-      }
-      if (group == 0) std::memset(dx + begin * image, 0, size_t((end - begin) * image) * sizeof(T));
-      if (n == 0) return;
-      for (int64_t at = begin * area; at < end * area; at += g.m) {
-        g.m = std::min(kChunk, end * area - at);
-        g.a = grad + at * s.K + group * outputs;
-        table.gemm(g);
-        for (int64_t r = 0; r < g.m; r++) {
-          const int64_t pixel = at + r;
-          T* to = dx + group * s.group_in() + pixel / area * image;
-          const T* from = g.c + r * n;
-          p.runs(pixel % area / s.Q, pixel % s.Q, 0, n, [&](int64_t offset, int64_t start, int64_t lo, int64_t hi, int64_t) {
-            for (int64_t u = lo; u < hi; u++) to[offset + u] += from[start + u];
-          });
-        }
-      }
-    });
+    parallel_tasks(s.N, gemm_threads(double(s.N * area) * double(n) * double(outputs)),
+                   [&](int64_t begin, int64_t end) {
+                     GemmArgs<T> g{};
+                     g.n = g.ldc = n;
+                     g.k = outputs;
+                     g.a_rs = s.K;
+                     g.a_cs = 1;
+                     g.packed = packed;
+                     g.packed_n = padded;
+                     g.c = static_cast<T*>(scratch(kScratchTask, size_t(kChunk * n) * sizeof(T)));
+                     g.work = static_cast<T*>(scratch(kScratchGemm, size_t(table.work(g)) * sizeof(T)));
+                     if (!g.c || !g.work) {
+                       failed = true;
+                       return;
+                     }
+                     if (group == 0)
+                       std::memset(dx + begin * image, 0, size_t((end - begin) * image) * sizeof(T));
+                     if (n == 0) return;
+                     for (int64_t at = begin * area; at < end * area; at += g.m) {
+                       g.m = std::min(kChunk, end * area - at);
+                       g.a = grad + at * s.K + group * outputs;
+                       table.gemm(g);
+                       for (int64_t r = 0; r < g.m; r++) {
+                         const int64_t pixel = at + r;
+                         T* to = dx + group * s.group_in() + pixel / area * image;
+                         const T* from = g.c + r * n;
+                         p.runs(pixel % area / s.Q, pixel % s.Q, 0, n,
+                                [&](int64_t offset, int64_t start, int64_t lo, int64_t hi, int64_t) {
+                                  for (int64_t u = lo; u < hi; u++) to[offset + u] += from[start + u];
+                                });
+                       }
+                     }
+                   });
     if (failed) return out_of_memory();
   }
   return kOk;
@@ -222,8 +238,8 @@ int32_t backward_input(const Conv& s, const T* grad, const T* w, T* dx) {
   return kOk;
 }
 
-// How the threads share the weight gradient: the columns of the patches as far as they go (nothing to add up then),
-// the pixels beyond that, each part with sums of its own.
+// How the threads share the weight gradient: the columns of the patches as far as they go (nothing to add up
+// then), the pixels beyond that, each part with sums of its own.
 GemmGrid weight_grid(int64_t threads, int64_t panels, double sums_bytes) {
   int64_t cols = threads;
   while (threads % cols != 0 || (cols > 1 && panels / cols < 2)) cols--;
@@ -233,7 +249,8 @@ GemmGrid weight_grid(int64_t threads, int64_t panels, double sums_bytes) {
 
 // sums (outputs, patch columns) = the gradient of pixels [m0, m1) times columns [c0, c1) of their patches.
 template <typename T>
-bool weight_sums(const Conv& s, const Patches<T>& p, const T* grad, int64_t m0, int64_t m1, int64_t c0, int64_t c1, T* sums) {
+bool weight_sums(const Conv& s, const Patches<T>& p, const T* grad, int64_t m0, int64_t m1, int64_t c0,
+                 int64_t c1, T* sums) {
   const GemmTable<T>& table = gemm_table<T>();
   const int64_t step = gemm_block(m1 - m0, table.kc), block = table.nb, ld = p.width();
   // Few outputs read the patches as they are; for more, they go into panels, some rows at a time.
@@ -274,7 +291,8 @@ bool weight_sums(const Conv& s, const Patches<T>& p, const T* grad, int64_t m0, 
           for (int64_t j = 0; j < padded; j += table.nr) {
             const int64_t width = std::min(table.nr, padded - j);
             for (int64_t i = 0; i < count; i++) {
-              std::memcpy(packed + g.k * j + (r + i) * width, rows + i * padded + j, size_t(width) * sizeof(T));
+              std::memcpy(packed + g.k * j + (r + i) * width, rows + i * padded + j,
+                          size_t(width) * sizeof(T));
             }
           }
         }
@@ -298,16 +316,18 @@ int32_t backward_weight(const Conv& s, const T* grad, const T* x, T* dw) {
     const int64_t width = p.width();
     if (width == 0 || pixels == 0) continue;
     const int64_t threads = gemm_threads(double(pixels) * double(outputs) * double(width));
-    const GemmGrid grid = weight_grid(threads, ceil_div(width, table.nr), double(outputs * width) * sizeof(T));
+    const GemmGrid grid =
+        weight_grid(threads, ceil_div(width, table.nr), double(outputs * width) * sizeof(T));
     T* sums = static_cast<T*>(scratch(kScratchWeights, size_t(grid.rows * outputs * width) * sizeof(T)));
     if (!sums) return out_of_memory();
     std::atomic<bool> failed{false};
     parallel_tasks(grid.rows * grid.cols, threads, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; task++) {
         const int64_t i = task / grid.cols, j = task % grid.cols;
-        const int64_t c0 = slice_start(width, table.nr, j, grid.cols), c1 = slice_start(width, table.nr, j + 1, grid.cols);
-        if (!weight_sums(s, p, grad + g * outputs, pixels * i / grid.rows, pixels * (i + 1) / grid.rows, c0, c1,
-                         sums + i * outputs * width)) {
+        const int64_t c0 = slice_start(width, table.nr, j, grid.cols),
+                      c1 = slice_start(width, table.nr, j + 1, grid.cols);
+        if (!weight_sums(s, p, grad + g * outputs, pixels * i / grid.rows, pixels * (i + 1) / grid.rows, c0,
+                         c1, sums + i * outputs * width)) {
           failed = true;
         }
       }
@@ -317,7 +337,8 @@ int32_t backward_weight(const Conv& s, const T* grad, const T* x, T* dw) {
     parallel_for(outputs, std::max<int64_t>(1, kGrain / width), [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; k++) {
         for (int64_t tap = 0; tap < p.taps(); tap++) {
-          const int64_t index = p.taps_h[size_t(tap / taps_w)].index * s.S + p.taps_w[size_t(tap % taps_w)].index;
+          const int64_t index =
+              p.taps_h[size_t(tap / taps_w)].index * s.S + p.taps_w[size_t(tap % taps_w)].index;
           T* out = dw + (g * outputs + k) * p.depth * area + index;
           const T* part = sums + k * width + tap * p.depth;
           for (int64_t c = 0; c < p.depth; c++) {
@@ -352,18 +373,21 @@ int32_t conv2d_weight(const Conv& s, const T* grad, const T* x, T* dw) {
 
 using namespace needle;
 
-NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, double w_off, const void* bias,
-                                    double bias_off, void* y, double y_off, int32_t dtypes, double,
-                                    const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, double w_off,
+                                    const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
+                                    double, const double* desc) noexcept {
   const Conv s(desc);
   if (main_dtype(dtypes) == kFloat32) {
-    return conv2d(s, at<float>(x, x_off), at<float>(w, w_off), at<float>(bias, bias_off), at<float>(y, y_off));
+    return conv2d(s, at<float>(x, x_off), at<float>(w, w_off), at<float>(bias, bias_off),
+                  at<float>(y, y_off));
   }
-  return conv2d(s, at<double>(x, x_off), at<double>(w, w_off), at<double>(bias, bias_off), at<double>(y, y_off));
+  return conv2d(s, at<double>(x, x_off), at<double>(w, w_off), at<double>(bias, bias_off),
+                at<double>(y, y_off));
 }
 
 NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const void* w, double w_off, void* dx,
-                                          double dx_off, int32_t dtypes, double, const double* desc) noexcept {
+                                          double dx_off, int32_t dtypes, double,
+                                          const double* desc) noexcept {
   const Conv s(desc);
   if (main_dtype(dtypes) == kFloat32) {
     return conv2d_input(s, at<float>(g, g_off), at<float>(w, w_off), at<float>(dx, dx_off));
@@ -372,7 +396,8 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
 }
 
 NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const void* x, double x_off, void* dw,
-                                           double dw_off, int32_t dtypes, double, const double* desc) noexcept {
+                                           double dw_off, int32_t dtypes, double,
+                                           const double* desc) noexcept {
   const Conv s(desc);
   if (main_dtype(dtypes) == kFloat32) {
     return conv2d_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));

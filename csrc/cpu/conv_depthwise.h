@@ -1,5 +1,5 @@
-// Depthwise convolution, one channel in and one out per group: loops over taps with the channels innermost, since
-// a matrix product per channel would have one column.
+// Depthwise convolution, one channel in and one out per group: loops over taps with the channels innermost,
+// since a matrix product per channel would have one column.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -20,7 +20,8 @@ inline int64_t meets(int64_t at, int64_t stride, int64_t pad, int64_t dilation, 
 // Calls f(n, p, q) for the pixels of `images` images of this size, split over threads.
 template <typename F>
 void each_pixel(int64_t images, int64_t rows, int64_t cols, double work, const F& f) {
-  const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / (2 * kGrain))));
+  const int64_t threads =
+      std::max<int64_t>(1, std::min<int64_t>(thread_count(), int64_t(work / (2 * kGrain))));
   parallel_tasks(images * rows, threads, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       for (int64_t q = 0; q < cols; q++) f(row / rows, row % rows, q);
@@ -46,18 +47,20 @@ int32_t depthwise_forward(const Conv& s, const T* x, const T* w, const T* bias, 
   const T* taps = depthwise_weights(s, w);
   if (!taps) return out_of_memory();
   const size_t bytes = size_t(s.C) * sizeof(T);
-  each_pixel(s.N, s.P, s.Q, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S), [&](int64_t n, int64_t p, int64_t q) {
-    T* out = y + ((n * s.P + p) * s.Q + q) * s.C;
-    if (bias) std::memcpy(out, bias, bytes);
-    else std::memset(out, 0, bytes);
-    for (int64_t r = 0; r < s.R; r++) {
-      const int64_t h = meets(p, s.stride_h, s.pad_h, s.dil_h, r, s.H);
-      for (int64_t t = 0; h >= 0 && t < s.S; t++) {
-        const int64_t v = meets(q, s.stride_w, s.pad_w, s.dil_w, t, s.W);
-        if (v >= 0) multiply_add(s.C, x + ((n * s.H + h) * s.W + v) * s.C, taps + (r * s.S + t) * s.C, out);
-      }
-    }
-  });
+  each_pixel(s.N, s.P, s.Q, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S),
+             [&](int64_t n, int64_t p, int64_t q) {
+               T* out = y + ((n * s.P + p) * s.Q + q) * s.C;
+               if (bias) std::memcpy(out, bias, bytes);
+               else std::memset(out, 0, bytes);
+               for (int64_t r = 0; r < s.R; r++) {
+                 const int64_t h = meets(p, s.stride_h, s.pad_h, s.dil_h, r, s.H);
+                 for (int64_t t = 0; h >= 0 && t < s.S; t++) {
+                   const int64_t v = meets(q, s.stride_w, s.pad_w, s.dil_w, t, s.W);
+                   if (v >= 0)
+                     multiply_add(s.C, x + ((n * s.H + h) * s.W + v) * s.C, taps + (r * s.S + t) * s.C, out);
+                 }
+               }
+             });
   return kOk;
 }
 
@@ -66,19 +69,20 @@ int32_t depthwise_input(const Conv& s, const T* grad, const T* w, T* dx) {
   const auto multiply_add = gemm_table<T>().multiply_add;
   const T* taps = depthwise_weights(s, w);
   if (!taps) return out_of_memory();
-  each_pixel(s.N, s.H, s.W, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S), [&](int64_t n, int64_t h, int64_t v) {
-    T* out = dx + ((n * s.H + h) * s.W + v) * s.C;
-    std::memset(out, 0, size_t(s.C) * sizeof(T));
-    for (int64_t r = 0; r < s.R; r++) {
-      const int64_t row = h + s.pad_h - r * s.dil_h, p = row / s.stride_h;
-      if (row < 0 || row % s.stride_h != 0 || p >= s.P) continue;
-      for (int64_t t = 0; t < s.S; t++) {
-        const int64_t col = v + s.pad_w - t * s.dil_w, q = col / s.stride_w;
-        if (col < 0 || col % s.stride_w != 0 || q >= s.Q) continue;
-        multiply_add(s.C, grad + ((n * s.P + p) * s.Q + q) * s.C, taps + (r * s.S + t) * s.C, out);
-      }
-    }
-  });
+  each_pixel(s.N, s.H, s.W, double(s.N * s.P * s.Q) * double(s.C * s.R * s.S),
+             [&](int64_t n, int64_t h, int64_t v) {
+               T* out = dx + ((n * s.H + h) * s.W + v) * s.C;
+               std::memset(out, 0, size_t(s.C) * sizeof(T));
+               for (int64_t r = 0; r < s.R; r++) {
+                 const int64_t row = h + s.pad_h - r * s.dil_h, p = row / s.stride_h;
+                 if (row < 0 || row % s.stride_h != 0 || p >= s.P) continue;
+                 for (int64_t t = 0; t < s.S; t++) {
+                   const int64_t col = v + s.pad_w - t * s.dil_w, q = col / s.stride_w;
+                   if (col < 0 || col % s.stride_w != 0 || q >= s.Q) continue;
+                   multiply_add(s.C, grad + ((n * s.P + p) * s.Q + q) * s.C, taps + (r * s.S + t) * s.C, out);
+                 }
+               }
+             });
   return kOk;
 }
 
@@ -101,7 +105,8 @@ int32_t depthwise_weight(const Conv& s, const T* grad, const T* x, T* dw) {
             const int64_t h = meets(row % s.P, s.stride_h, s.pad_h, s.dil_h, r, s.H);
             for (int64_t t = 0; h >= 0 && t < s.S; t++) {
               const int64_t v = meets(q, s.stride_w, s.pad_w, s.dil_w, t, s.W);
-              if (v >= 0) multiply_add(s.C, g, x + ((row / s.P * s.H + h) * s.W + v) * s.C, sum + (r * s.S + t) * s.C);
+              if (v >= 0)
+                multiply_add(s.C, g, x + ((row / s.P * s.H + h) * s.W + v) * s.C, sum + (r * s.S + t) * s.C);
             }
           }
         }

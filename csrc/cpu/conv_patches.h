@@ -1,5 +1,6 @@
-// The matrix of patches ("im2col") of a channels-last tensor, made a few rows at a time where the product needs
-// them and never as a whole. Row (n, i, j) holds, tap after tap, the source pixels that output pixel sees.
+// The matrix of patches ("im2col") of a channels-last tensor, made a few rows at a time where the product
+// needs them and never as a whole. Row (n, i, j) holds, tap after tap, the source pixels that output pixel
+// sees.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +14,8 @@ struct Conv {
   int64_t N, C, H, W, K, R, S, P, Q, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
 
   explicit Conv(const double* desc) {
-    int64_t* field[] = {&N, &C, &H, &W, &K, &R, &S, &P, &Q, &stride_h, &stride_w, &pad_h, &pad_w, &dil_h, &dil_w, &groups};
+    int64_t* field[] = {&N, &C,        &H,        &W,     &K,     &R,     &S,     &P,
+                        &Q, &stride_h, &stride_w, &pad_h, &pad_w, &dil_h, &dil_w, &groups};
     for (int i = 0; i < 16; i++) *field[i] = int64_t(desc[i]);
   }
   int64_t group_in() const { return C / groups; }
@@ -26,10 +28,11 @@ struct Tap {
   int64_t index, offset;
 };
 
-// The taps along one axis that hit the source for some output, of those with a whole offset. The output at i lies
-// at `first` + i * `step` of an axis that is `stride` times finer than the source (forward: first = 0, stride = 1).
-inline std::vector<Tap> forward_taps(int64_t kernel, int64_t dilation, int64_t pad, int64_t stride, int64_t source,
-                                     int64_t outputs) {
+// The taps along one axis that hit the source for some output, of those with a whole offset. The output at i
+// lies at `first` + i * `step` of an axis that is `stride` times finer than the source (forward: first = 0,
+// stride = 1).
+inline std::vector<Tap> forward_taps(int64_t kernel, int64_t dilation, int64_t pad, int64_t stride,
+                                     int64_t source, int64_t outputs) {
   std::vector<Tap> taps;
   for (int64_t r = 0; r < kernel; r++) {
     const int64_t offset = r * dilation - pad;
@@ -40,9 +43,10 @@ inline std::vector<Tap> forward_taps(int64_t kernel, int64_t dilation, int64_t p
   return taps;
 }
 
-// The same for the gradient of the input at first, first + stride, ...: source row i + offset for the i-th of them.
-inline std::vector<Tap> backward_taps(int64_t kernel, int64_t dilation, int64_t pad, int64_t stride, int64_t first,
-                                      int64_t source, int64_t outputs) {
+// The same for the gradient of the input at first, first + stride, ...: source row i + offset for the i-th of
+// them.
+inline std::vector<Tap> backward_taps(int64_t kernel, int64_t dilation, int64_t pad, int64_t stride,
+                                      int64_t first, int64_t source, int64_t outputs) {
   std::vector<Tap> taps;
   for (int64_t r = kernel - 1; r >= 0; r--) {  // offsets ascend
     const int64_t at = first + pad - r * dilation;
@@ -55,17 +59,24 @@ inline std::vector<Tap> backward_taps(int64_t kernel, int64_t dilation, int64_t 
 
 template <typename T>
 struct Patches {
-  const T* x;           // the source, from the first channel of the group on
-  int64_t H, W, C;      // its size; C is also the distance between pixels
-  int64_t rows, cols;   // outputs along each axis of one image
+  const T* x;          // the source, from the first channel of the group on
+  int64_t H, W, C;     // its size; C is also the distance between pixels
+  int64_t rows, cols;  // outputs along each axis of one image
   int64_t stride_h, stride_w;
-  int64_t depth;        // channels of the group
+  int64_t depth;  // channels of the group
   std::vector<Tap> taps_h, taps_w;
-  int64_t run;          // taps along w that are neighbours in memory: all of them or one
+  int64_t run;  // taps along w that are neighbours in memory: all of them or one
 
   Patches(const T* source, int64_t h, int64_t w, int64_t c, int64_t channels, std::vector<Tap> along_h,
           std::vector<Tap> along_w)
-      : x(source), H(h), W(w), C(c), depth(channels), taps_h(std::move(along_h)), taps_w(std::move(along_w)), run(1) {
+      : x(source),
+        H(h),
+        W(w),
+        C(c),
+        depth(channels),
+        taps_h(std::move(along_h)),
+        taps_w(std::move(along_w)),
+        run(1) {
     bool neighbours = depth == C;
     for (size_t s = 1; s < taps_w.size(); s++) neighbours &= taps_w[s].offset == taps_w[s - 1].offset + 1;
     if (neighbours) run = int64_t(taps_w.size());
@@ -78,9 +89,9 @@ struct Patches {
            rows == H && cols == W;
   }
 
-  // Calls f(offset, to, lo, hi, count) for each run in columns [k0, k0 + kc) of the patch of output (i, j): its
-  // `count` elements stand from `to` on, those in [lo, hi) at `offset` + their place in the run in the image, the
-  // others outside of it.
+  // Calls f(offset, to, lo, hi, count) for each run in columns [k0, k0 + kc) of the patch of output (i, j):
+  // its `count` elements stand from `to` on, those in [lo, hi) at `offset` + their place in the run in the
+  // image, the others outside of it.
   template <typename F>
   void runs(int64_t i, int64_t j, int64_t k0, int64_t kc, const F& f) const {
     const int64_t length = run * depth, runs_w = int64_t(taps_w.size()) / run, row = W * C;
@@ -111,7 +122,8 @@ struct Patches {
   }
 
   // GemmArgs::fill, with the patches as context; rows count through all images.
-  static void fill(const void* context, int64_t row, int64_t rows, int64_t k0, int64_t kc, T* out, int64_t ld) {
+  static void fill(const void* context, int64_t row, int64_t rows, int64_t k0, int64_t kc, T* out,
+                   int64_t ld) {
     const Patches& p = *static_cast<const Patches*>(context);
     const int64_t area = p.rows * p.cols;
     int64_t i = row % area / p.cols, j = row % p.cols;

@@ -177,17 +177,23 @@ using namespace needle;
 NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
                                     double out_off, int32_t dtypes, double, const double* desc) noexcept {
   switch (main_dtype(dtypes)) {
-    case kFloat32: return matmul<float>(a, a_off, b, b_off, out, out_off, desc);
-    case kFloat64: return matmul<double>(a, a_off, b, b_off, out, out_off, desc);
-    case kInt32: return matmul_integers<int32_t, uint32_t>(a, a_off, b, b_off, out, out_off, desc);
-    case kInt64: return matmul_integers<int64_t, uint64_t>(a, a_off, b, b_off, out, out_off, desc);
-    default: return matmul_integers<uint8_t, uint8_t>(a, a_off, b, b_off, out, out_off, desc);
+    case kFloat32:
+      return matmul<float>(a, a_off, b, b_off, out, out_off, desc);
+    case kFloat64:
+      return matmul<double>(a, a_off, b, b_off, out, out_off, desc);
+    case kInt32:
+      return matmul_integers<int32_t, uint32_t>(a, a_off, b, b_off, out, out_off, desc);
+    case kInt64:
+      return matmul_integers<int64_t, uint64_t>(a, a_off, b, b_off, out, out_off, desc);
+    default:
+      return matmul_integers<uint8_t, uint8_t>(a, a_off, b, b_off, out, out_off, desc);
   }
 }
 
-NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off, const void* bias,
-                                    double bias_off, void* y, double y_off, int32_t dtypes, double,
-                                    const double* desc) noexcept {
-  if (main_dtype(dtypes) == kFloat32) return linear<float>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
+NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off,
+                                    const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
+                                    double, const double* desc) noexcept {
+  if (main_dtype(dtypes) == kFloat32)
+    return linear<float>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
   return linear<double>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
 }

@@ -1,6 +1,6 @@
-// Max, average and adaptive average pooling with their gradients, for contiguous (N, C, H, W) and for channels-last
-// tensors. Channels-last runs the window kernels over whole rows of channels; the gradient of an average gathers
-// from the windows over each pixel, so every element is written once.
+// Max, average and adaptive average pooling with their gradients, for contiguous (N, C, H, W) and for
+// channels-last tensors. Channels-last runs the window kernels over whole rows of channels; the gradient of
+// an average gathers from the windows over each pixel, so every element is written once.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -40,14 +40,16 @@ struct Images {
 // Calls f(image, row) for all rows of all images, split over threads; `cost` is that of one row in elements.
 template <typename F>
 void each_row(int64_t images, int64_t rows, int64_t cost, const F& f) {
-  parallel_for(images * rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(cost, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) f(i / rows, i % rows);
-  });
+  parallel_for(images * rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(cost, 1)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; i++) f(i / rows, i % rows);
+               });
 }
 
 // ---------------------------------------------------------------- max
 
-// The positions inside [0, size) of the window that starts at `start`: first, first + dilation, ... below end.
+// The positions inside [0, size) of the window that starts at `start`: first, first + dilation, ... below
+// end.
 struct Span {
   int64_t first, end;
 };
@@ -72,14 +74,17 @@ void max_window(const T* x, int64_t W, Span v, int64_t dil_h, Span u, int64_t di
 template <typename T>
 int32_t max_pool(const double* desc, const T* x, T* y, int64_t* indices) {
   const Images s(desc, desc[16]);
-  const int64_t kh = int64_t(desc[6]), kw = int64_t(desc[7]), stride_h = int64_t(desc[8]), stride_w = int64_t(desc[9]);
-  const int64_t pad_h = int64_t(desc[10]), pad_w = int64_t(desc[11]), dil_h = int64_t(desc[12]), dil_w = int64_t(desc[13]);
+  const int64_t kh = int64_t(desc[6]), kw = int64_t(desc[7]), stride_h = int64_t(desc[8]),
+                stride_w = int64_t(desc[9]);
+  const int64_t pad_h = int64_t(desc[10]), pad_w = int64_t(desc[11]), dil_h = int64_t(desc[12]),
+                dil_w = int64_t(desc[13]);
   const auto vertical = [&](int64_t p) { return window(p * stride_h - pad_h, kh, dil_h, s.H); };
   const auto horizontal = [&](int64_t q) { return window(q * stride_w - pad_w, kw, dil_w, s.W); };
   const auto kernel = pool_table<T>().max;
   if (!s.channels_last) {
     // Outputs [q0, q1) have windows that are whole along w.
-    const int64_t q0 = std::min(s.Q, (pad_w + stride_w - 1) / stride_w), last = s.W - 1 + pad_w - (kw - 1) * dil_w;
+    const int64_t q0 = std::min(s.Q, (pad_w + stride_w - 1) / stride_w),
+                  last = s.W - 1 + pad_w - (kw - 1) * dil_w;
     const int64_t q1 = std::max(q0, last < 0 ? 0 : std::min(s.Q, last / stride_w + 1)), whole = q1 - q0;
     each_row(s.N * s.C, s.P, s.Q * kh * kw, [&](int64_t plane, int64_t p) {
       static thread_local std::vector<T> gathered;
@@ -90,7 +95,8 @@ int32_t max_pool(const double* desc, const T* x, T* y, int64_t* indices) {
       int64_t* at = indices + (plane * s.P + p) * s.Q;
       const Span v = vertical(p);
       for (int64_t q = 0; q < s.Q; q++) {
-        if (q < q0 || q >= q1 || v.first >= v.end) max_window(in, s.W, v, dil_h, horizontal(q), dil_w, best + q, at + q);
+        if (q < q0 || q >= q1 || v.first >= v.end)
+          max_window(in, s.W, v, dil_h, horizontal(q), dil_w, best + q, at + q);
       }
       if (whole == 0 || v.first >= v.end) return;
       // The windows that are whole side by side, as the kernel wants them: one row for each tap.
@@ -138,7 +144,8 @@ int32_t max_pool(const double* desc, const T* x, T* y, int64_t* indices) {
   return kOk;
 }
 
-// Windows may overlap, so one thread adds up all that belongs to a plane, or to a range of the channels of an image.
+// Windows may overlap, so one thread adds up all that belongs to a plane, or to a range of the channels of an
+// image.
 template <typename T>
 int32_t max_pool_backward(const double* desc, const T* g, const int64_t* indices, T* dx) {
   const Images s(desc, desc[16]);
@@ -153,7 +160,8 @@ int32_t max_pool_backward(const double* desc, const T* g, const int64_t* indices
     });
     return kOk;
   }
-  const int64_t parts = std::max<int64_t>(1, std::min((thread_count() + s.N - 1) / std::max<int64_t>(s.N, 1), s.C / 16));
+  const int64_t parts =
+      std::max<int64_t>(1, std::min((thread_count() + s.N - 1) / std::max<int64_t>(s.N, 1), s.C / 16));
   each_row(s.N, parts, (in + out) * s.C / parts, [&](int64_t n, int64_t part) {
     const int64_t c0 = s.C * part / parts, c1 = s.C * (part + 1) / parts;
     T* image = dx + n * in * s.C;
@@ -180,7 +188,8 @@ struct Axis {
 
   Axis(int64_t size, int64_t outputs) : windows(size_t(outputs)), covering(size_t(size)) {}
 
-  static Axis strided(int64_t size, int64_t outputs, int64_t kernel, int64_t stride, int64_t pad, bool include_pad) {
+  static Axis strided(int64_t size, int64_t outputs, int64_t kernel, int64_t stride, int64_t pad,
+                      bool include_pad) {
     Axis axis(size, outputs);
     for (int64_t p = 0; p < outputs; p++) {
       const int64_t start = p * stride - pad, end = std::min(start + kernel, size + pad);
@@ -238,7 +247,8 @@ T divisor_of(const Axis::Window& v, const Axis::Window& u, double fixed) {
 }
 
 template <typename T>
-int32_t average(const Images& s, const Axis& vertical, const Axis& horizontal, double fixed, const T* x, T* y) {
+int32_t average(const Images& s, const Axis& vertical, const Axis& horizontal, double fixed, const T* x,
+                T* y) {
   const int64_t taps = s.P * s.Q == 0 ? 0 : std::max<int64_t>(1, s.H * s.W / (s.P * s.Q));
   const auto kernel = pool_table<T>().average;
   const int64_t images = s.channels_last ? s.N : s.N * s.C, channels = s.channels_last ? s.C : 1;
@@ -268,7 +278,8 @@ int32_t average(const Images& s, const Axis& vertical, const Axis& horizontal, d
 }
 
 template <typename T>
-int32_t average_backward(const Images& s, const Axis& vertical, const Axis& horizontal, double fixed, const T* g, T* dx) {
+int32_t average_backward(const Images& s, const Axis& vertical, const Axis& horizontal, double fixed,
+                         const T* g, T* dx) {
   if (!s.channels_last) {
     each_row(s.N * s.C, s.H, 2 * s.W, [&](int64_t plane, int64_t h) {
       T* out = dx + (plane * s.H + h) * s.W;
@@ -297,7 +308,8 @@ int32_t average_backward(const Images& s, const Axis& vertical, const Axis& hori
       for (int64_t p = v.first; p < v.end; p++) {
         for (int64_t q = u.first; q < u.end; q++) {
           rows.push_back(g + ((n * s.P + p) * s.Q + q) * s.C);
-          divisors.push_back(divisor_of<T>(vertical.windows[size_t(p)], horizontal.windows[size_t(q)], fixed));
+          divisors.push_back(
+              divisor_of<T>(vertical.windows[size_t(p)], horizontal.windows[size_t(q)], fixed));
         }
       }
       kernel(s.C, int64_t(rows.size()), rows.data(), divisors.data(), dx + ((n * s.H + h) * s.W + w) * s.C);
@@ -331,15 +343,16 @@ int32_t with_adaptive_windows(const double* desc, const F& f) {
 using namespace needle;
 
 NEEDLE_EXPORT int32_t needle_max_pool2d(const void* x, double x_off, void* y, double y_off, void* indices,
-                                        double indices_off, int32_t dtypes, double, const double* desc) noexcept {
+                                        double indices_off, int32_t dtypes, double,
+                                        const double* desc) noexcept {
   int64_t* index = at<int64_t>(indices, indices_off);
   if (main_dtype(dtypes) == kFloat32) return max_pool(desc, at<float>(x, x_off), at<float>(y, y_off), index);
   return max_pool(desc, at<double>(x, x_off), at<double>(y, y_off), index);
 }
 
-NEEDLE_EXPORT int32_t needle_max_pool2d_backward(const void* g, double g_off, const void* indices, double indices_off,
-                                                 void* dx, double dx_off, int32_t dtypes, double,
-                                                 const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_max_pool2d_backward(const void* g, double g_off, const void* indices,
+                                                 double indices_off, void* dx, double dx_off, int32_t dtypes,
+                                                 double, const double* desc) noexcept {
   const int64_t* index = at<int64_t>(indices, indices_off);
   if (main_dtype(dtypes) == kFloat32) {
     return max_pool_backward(desc, at<float>(g, g_off), index, at<float>(dx, dx_off));
@@ -347,16 +360,17 @@ NEEDLE_EXPORT int32_t needle_max_pool2d_backward(const void* g, double g_off, co
   return max_pool_backward(desc, at<double>(g, g_off), index, at<double>(dx, dx_off));
 }
 
-NEEDLE_EXPORT int32_t needle_avg_pool2d(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                        const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_avg_pool2d(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                        double, const double* desc) noexcept {
   return with_windows(desc, [&](const Images& s, const Axis& v, const Axis& u, double fixed) {
-    if (main_dtype(dtypes) == kFloat32) return average(s, v, u, fixed, at<float>(x, x_off), at<float>(y, y_off));
+    if (main_dtype(dtypes) == kFloat32)
+      return average(s, v, u, fixed, at<float>(x, x_off), at<float>(y, y_off));
     return average(s, v, u, fixed, at<double>(x, x_off), at<double>(y, y_off));
   });
 }
 
-NEEDLE_EXPORT int32_t needle_avg_pool2d_backward(const void* g, double g_off, void* dx, double dx_off, int32_t dtypes,
-                                                 double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_avg_pool2d_backward(const void* g, double g_off, void* dx, double dx_off,
+                                                 int32_t dtypes, double, const double* desc) noexcept {
   return with_windows(desc, [&](const Images& s, const Axis& v, const Axis& u, double fixed) {
     if (main_dtype(dtypes) == kFloat32) {
       return average_backward(s, v, u, fixed, at<float>(g, g_off), at<float>(dx, dx_off));
@@ -365,16 +379,18 @@ NEEDLE_EXPORT int32_t needle_avg_pool2d_backward(const void* g, double g_off, vo
   });
 }
 
-NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
-                                                 double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d(const void* x, double x_off, void* y, double y_off,
+                                                 int32_t dtypes, double, const double* desc) noexcept {
   return with_adaptive_windows(desc, [&](const Images& s, const Axis& v, const Axis& u, double fixed) {
-    if (main_dtype(dtypes) == kFloat32) return average(s, v, u, fixed, at<float>(x, x_off), at<float>(y, y_off));
+    if (main_dtype(dtypes) == kFloat32)
+      return average(s, v, u, fixed, at<float>(x, x_off), at<float>(y, y_off));
     return average(s, v, u, fixed, at<double>(x, x_off), at<double>(y, y_off));
   });
 }
 
-NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d_backward(const void* g, double g_off, void* dx, double dx_off,
-                                                          int32_t dtypes, double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d_backward(const void* g, double g_off, void* dx,
+                                                          double dx_off, int32_t dtypes, double,
+                                                          const double* desc) noexcept {
   return with_adaptive_windows(desc, [&](const Images& s, const Axis& v, const Axis& u, double fixed) {
     if (main_dtype(dtypes) == kFloat32) {
       return average_backward(s, v, u, fixed, at<float>(g, g_off), at<float>(dx, dx_off));

@@ -56,13 +56,12 @@ inline int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; 
 
 // c (R, V vectors) = or += a times b, where a is packed (R values for each step) or has rows of stride ars.
 template <typename T, int R, int V, bool PACKED>
-void micro(int64_t k, const T* a, int64_t ars, const T* b, int64_t bs, T* c, int64_t ldc, const T* bias, bool add) {
+void micro(int64_t k, const T* a, int64_t ars, const T* b, int64_t bs, T* c, int64_t ldc, const T* bias,
+           bool add) {
   typedef typename Vec<T>::type vec;
   constexpr int L = Vec<T>::lanes;
   vec acc[R][V];
-  UNROLL for (int i = 0; i < R; i++) {
-    UNROLL for (int j = 0; j < V; j++) acc[i][j] = vec{};
-  }
+  UNROLL for (int i = 0; i < R; i++) { UNROLL for (int j = 0; j < V; j++) acc[i][j] = vec{}; }
   for (int64_t p = 0; p < k; p++, a += PACKED ? R : 1, b += bs) {
     vec bv[V];
     UNROLL for (int j = 0; j < V; j++) {
@@ -183,9 +182,7 @@ void dots(const GemmArgs<T>& g, int64_t i0) {
     const T* b[4];
     for (int j = 0; j < 4; j++) b[j] = g.b + (j0 + (j < cols ? j : 0)) * g.b_cs;
     vec acc[R][4];
-    UNROLL for (int i = 0; i < R; i++) {
-      UNROLL for (int j = 0; j < 4; j++) acc[i][j] = vec{};
-    }
+    UNROLL for (int i = 0; i < R; i++) { UNROLL for (int j = 0; j < 4; j++) acc[i][j] = vec{}; }
     int64_t p = 0;
     for (; p + L <= g.k; p += L) {
       UNROLL for (int j = 0; j < 4; j++) {
@@ -224,8 +221,8 @@ int64_t work(const GemmArgs<T>& g) {
 
 // Columns [j0, j0 + nb) and steps [k0, k0 + kc) for the rows [m0, m1).
 template <typename T>
-void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb, int64_t k0, int64_t kc, const T* bp,
-           bool in_place, T* ap) {
+void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb, int64_t k0, int64_t kc,
+           const T* bp, bool in_place, T* ap) {
   constexpr int L = Vec<T>::lanes;
   const bool add = g.add || k0 > 0;
   const int64_t m = m1 - m0, panels = (m + MR - 1) / MR;
@@ -292,7 +289,7 @@ void gemm(const GemmArgs<T>& g) {
       for (int64_t j0 = 0; j0 < g.n; j0 += width) {
         for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
           const int64_t kc = min64(steps, g.k - k0);
-          block(g, m0, m1, j0, min64(width, g.n - j0), k0, kc, 
+          block(g, m0, m1, j0, min64(width, g.n - j0), k0, kc,
                 g.packed + k0 * g.packed_n + kc * (g.packed_j + j0), false, ap);
         }
       }
@@ -322,17 +319,9 @@ void multiply_add(int64_t n, const T* a, const T* b, T* y) {
   for (; i < n; i++) y[i] += a[i] * b[i];
 }
 
-template <typename T>
-void add(int64_t n, const T* a, T* y) {
-  constexpr int L = Vec<T>::lanes;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) store(y + i, load(y + i) + load(a + i));
-  for (; i < n; i++) y[i] += a[i];
-}
-
 }  // namespace
 
 extern "C" const GemmKernels NEEDLE_ISA_NAME(gemm) = {
-    {MR, NR<float>, W, KC, NB<float>, gemm<float>, work<float>, panel<float>, multiply_add<float>, add<float>},
-    {MR, NR<double>, WD, KC, NB<double>, gemm<double>, work<double>, panel<double>, multiply_add<double>, add<double>},
+    {MR, NR<float>, W, KC, NB<float>, gemm<float>, work<float>, panel<float>, multiply_add<float>},
+    {MR, NR<double>, WD, KC, NB<double>, gemm<double>, work<double>, panel<double>, multiply_add<double>},
 };

@@ -15,8 +15,8 @@ struct GemmArgs {
   int64_t ldc;
   const T* bias;  // (n), added to every row when c is overwritten; may be null
   bool add;       // add to c instead of overwriting it
-  // b already in panels (see GemmTable), null when b is plain: `packed_n` padded columns in all, of which this
-  // product takes those from `packed_j` on (a multiple of `nr`).
+  // b already in panels (see GemmTable), null when b is plain: `packed_n` padded columns in all, of which
+  // this product takes those from `packed_j` on (a multiple of `nr`).
   const T* packed;
   int64_t packed_n, packed_j;
   // When not null, the rows of a come from here instead: writes rows [row, row + rows) of the columns
@@ -38,8 +38,6 @@ struct GemmTable {
   void (*panel)(int64_t k, int64_t width, const T* b, int64_t b_rs, int64_t b_cs, T* out);
   // y[i] += a[i] * b[i]
   void (*multiply_add)(int64_t n, const T* a, const T* b, T* y);
-  // y[i] += a[i]
-  void (*add)(int64_t n, const T* a, T* y);
 };
 
 struct GemmKernels {
