@@ -116,7 +116,8 @@ for (const device of devices) {
       // Long enough for several tiles and threads, with special values spread in.
       for (const dtype of ["float32", "float64"] as const) {
         const random = seeded(seedOf(name)), n = 5003;
-        const specials = [NaN, Infinity, -Infinity, 0, -0, 1e-40, 88.5, 90, -90, -104, 1e30, -1e30];
+        const specials = sample.specials ??
+          [NaN, Infinity, -Infinity, 0, -0, 1e-40, 88.5, 90, -90, -104, 1e30, -1e30];
         const values = Array.from(
           { length: n },
           (_, i) => i % 7 === 0 ? specials[(i / 7) % specials.length]! : -3 + 6 * random(),
