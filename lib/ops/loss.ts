@@ -263,4 +263,36 @@ export const lossOps = declare({
   crossEntropyBackward,
   nllLoss,
   nllLossBackward,
+  binaryCrossEntropy: kernel({
+    doc: "-(y ln x + (1 - y) ln(1 - x)) for x in [0, 1], with logarithms not below -100",
+    inputs: ["x", "target"],
+    outputs: ["y"],
+    infer: ({ x }) => {
+      if (!isFloat(x.dtype)) {
+        throw new TypeError(
+          `Cannot binaryCrossEntropy of ${x.dtype} probabilities: convert them with to("float32")`,
+        );
+      }
+      return [{ shape: x.shape, dtype: x.dtype }];
+    },
+    descriptor: () => [],
+    reference: ({ x, target }, { y }) => {
+      for (let i = 0; i < y.f.length; i++) {
+        const p = x.f[i]!, t = target.f[i]!;
+        if (!(p >= 0 && p <= 1)) {
+          throw new RangeError(
+            `Cannot binaryCrossEntropy: element ${i} is ${p}, and probabilities lie in [0, 1]; ` +
+              `apply sigmoid first, or use binaryCrossEntropyWithLogits`,
+          );
+        }
+        y.f[i] = (t - 1) * Math.max(Math.log1p(-p), -100) - t * Math.max(Math.log(p), -100);
+      }
+    },
+    saves: ["x", "target"],
+    vjp: ({ y: g }, { x, target }, _, needs) => [
+      // The divisor is kept off 0 as in PyTorch, so that gradients stay finite.
+      needs.x ? g!.mul(x.sub(target)).div(x.sub(x.square()).clamp(1e-12)) : null,
+      needs.target ? g!.mul(x.neg().log1p().sub(x.log())) : null,
+    ],
+  }),
 });

@@ -95,6 +95,21 @@ export const lossSamples = {
     ],
     attrs: attrsOf(c, r),
   })),
+  binaryCrossEntropy: [
+    { inputs: [{ shape: [], range: [0.1, 0.9] }, { shape: [], range: [0, 1] }] },
+    { inputs: [{ shape: [3, 5], range: [0.1, 0.9] }, { shape: [3, 5], range: [0, 1] }] },
+    { inputs: [{ shape: [0] }, { shape: [0] }] },
+    {
+      inputs: [
+        { shape: [4], values: [0, 0, 1, 1], grad: false },
+        { shape: [4], values: [0, 1, 0, 1], grad: false },
+      ],
+    },
+    {
+      inputs: [{ shape: [7, 1033], range: [0.01, 0.99] }, { shape: [7, 1033], range: [0, 1] }],
+      large: true,
+    },
+  ],
 } satisfies Record<keyof typeof lossOps, readonly OpSample[]>;
 
 /** The number of labels that count: what the backward op gets from the forward one, all weights being 1. */
