@@ -408,7 +408,7 @@ export const indexOps = declare({
     vjp: "nondifferentiable",
   }),
 
-  // Descriptor: [number of indices, classes].
+  // Descriptor: [number of indices, classes, ndim of the index].
   oneHot: kernel({
     doc: "a row per index: 1 there, 0 elsewhere",
     inputs: ["index"],
@@ -417,7 +417,7 @@ export const indexOps = declare({
       checkIndexDType("oneHot", index);
       return [{ shape: [...index.shape, classes], dtype: "int64" }];
     },
-    descriptor: ({ index }, _, { classes }) => [index.numel(), classes],
+    descriptor: ({ index }, _, { classes }) => [index.numel(), classes, index.ndim],
     reference: ({ index }, { y }, { classes }) => {
       for (let k = 0; k < index.i.length; k++) {
         y.i[k * classes + checked("oneHot", index, k, index.shape.length, classes)] = 1n;

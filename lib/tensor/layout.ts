@@ -2,6 +2,7 @@
 // memory do: only reshape (where it must), flip, roll, repeat, tile, pad, dilate, tril and triu copy.
 
 import { call, copy, makeView, rawContiguous } from "../dispatch.ts";
+import { isFloat } from "../dtype.ts";
 import {
   contiguousStrides,
   inferSize,
@@ -375,6 +376,11 @@ export abstract class LayoutTensor extends LinalgTensor {
       );
     }
     integers("pad", sizes);
+    if (!isFloat(this.dtype) && !Number.isFinite(options.value ?? 0)) {
+      throw new RangeError(
+        `Cannot pad a ${this.dtype} tensor with ${options.value}: it has no ${this.dtype} value`,
+      );
+    }
     const side = (which: 0 | 1): number[] =>
       this.shape.map((_, d) => sizes[2 * (nd - 1 - d) + which] ?? 0);
     const before = side(0), after = side(1);

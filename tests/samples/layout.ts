@@ -44,7 +44,7 @@ export const layoutSamples = {
     one([12], { shape: [3, 4] }),
     one([2, 3, 4], { shape: [1, 2, 3, 4, 1] }),
     one([1, 5, 1], { shape: [5] }),
-    one([0, 3], { shape: [3, 0] }),
+    one([3, 0], { shape: [0, 5] }),
     one([1], { shape: [] }),
   ],
   permute: [
