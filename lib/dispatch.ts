@@ -12,6 +12,7 @@ import {
   type Shape,
   show,
 } from "./shape.ts";
+import { autocast } from "./amp_mode.ts";
 import type { Device } from "./device.ts";
 import type { ElementwiseKernel, Operand, OpKernel } from "./backend.ts";
 import type { ElementwiseOp, KernelOp, OutputSpec, TypedKernelOp, ViewOp } from "./ops/op.ts";
@@ -194,16 +195,21 @@ function disposeConverted(given: readonly Operand[], used: readonly Operand[]): 
 
 /** `y = op(x)`. */
 export function unary(op: ElementwiseOp, x: Tensor): Tensor {
+  if (autocast !== null) return autocast(op, [x], ([a]) => elementwise(op, a!, 0, 0));
   return elementwise(op, x, 0, 0);
 }
 
 /** `y = op(a, b)`; one of the operands may be a number. */
 export function binary(op: ElementwiseOp, a: Operand, b: Operand): Tensor {
+  if (autocast !== null) return autocast(op, [a, b], ([x, y]) => elementwise(op, x!, y!, 0));
   return elementwise(op, a, b, 0);
 }
 
 /** `y = op(a, b, c)`; operands may be numbers where the op takes them. */
 export function ternary(op: ElementwiseOp, a: Operand, b: Operand, c: Operand): Tensor {
+  if (autocast !== null) {
+    return autocast(op, [a, b, c], ([x, y, z]) => elementwiseGeneral(op, x!, y!, z!));
+  }
   return elementwiseGeneral(op, a, b, c);
 }
 
@@ -273,6 +279,18 @@ export function call<A>(
   inputs: readonly (Tensor | null)[],
   attrs: A,
   device?: Device,
+): Tensor[] {
+  if (autocast !== null) {
+    return autocast(op, inputs, (converted) => runRecorded(op, converted, attrs, device));
+  }
+  return runRecorded(op, inputs, attrs, device);
+}
+
+function runRecorded<A>(
+  op: TypedKernelOp<A>,
+  inputs: readonly (Tensor | null)[],
+  attrs: A,
+  device: Device | undefined,
 ): Tensor[] {
   const on = device ?? commonDevice(op.name, inputs);
   const specs = op.infer(inputs, attrs as never);
