@@ -1,0 +1,335 @@
+// Loops of the norms. Loops over columns are plain: the compiler vectorises them. They take several rows a step, so
+// that an accumulator is loaded and stored once for all of them. Compiled once per ISA level.
+#include "norm.h"
+
+#include "vec.h"
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+namespace {
+
+template <typename T>
+struct Vec;
+template <>
+struct Vec<float> {
+  typedef vf type;
+  static constexpr int lanes = W;
+};
+template <>
+struct Vec<double> {
+  typedef vd type;
+  static constexpr int lanes = WD;
+};
+
+constexpr int kChains = 4;         // vectors that accumulate side by side
+constexpr int64_t kBlock = 16384;  // elements that are summed in T before they go into a double
+
+// ---------------------------------------------------------------- columns
+
+template <typename T>
+void sum_columns(int64_t rows, int64_t width, const T* __restrict x, T* __restrict sum) {
+  int64_t r = 0;
+  for (; r + 8 <= rows; r += 8, x += 8 * width) {
+    const T *a = x, *b = x + width, *c = b + width, *d = c + width;
+    const T *e = d + width, *f = e + width, *g = f + width, *h = g + width;
+    for (int64_t j = 0; j < width; j++) sum[j] += ((a[j] + b[j]) + (c[j] + d[j])) + ((e[j] + f[j]) + (g[j] + h[j]));
+  }
+  for (; r < rows; r++, x += width) {
+    for (int64_t j = 0; j < width; j++) sum[j] += x[j];
+  }
+}
+
+template <typename T>
+void square_columns(int64_t rows, int64_t width, const T* __restrict x, const T* __restrict mean,
+                    T* __restrict square) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4, x += 4 * width) {
+    const T *a = x, *b = x + width, *c = b + width, *d = c + width;
+    for (int64_t j = 0; j < width; j++) {
+      const T m = mean[j], p = a[j] - m, q = b[j] - m, u = c[j] - m, v = d[j] - m;
+      square[j] += (p * p + q * q) + (u * u + v * v);
+    }
+  }
+  for (; r < rows; r++, x += width) {
+    for (int64_t j = 0; j < width; j++) square[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
+  }
+}
+
+template <typename T, bool kRelu>
+void scale_columns_as(int64_t rows, int64_t width, const T* __restrict x, NormColumns<T> p, T* __restrict y) {
+  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+  for (int64_t r = 0; r < rows; r++, x += width, y += width) {
+    for (int64_t j = 0; j < width; j++) {
+      const T value = (x[j] - mean[j]) * scale[j] + shift[j];
+      y[j] = kRelu && value < 0 ? T(0) : value;
+    }
+  }
+}
+
+template <typename T>
+void scale_columns(int64_t rows, int64_t width, const T* x, NormColumns<T> p, bool relu, T* y) {
+  relu ? scale_columns_as<T, true>(rows, width, x, p, y) : scale_columns_as<T, false>(rows, width, x, p, y);
+}
+
+template <typename T, bool kRelu>
+void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x, NormColumns<T> p,
+                    T* __restrict sum, T* __restrict dot) {
+  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+  const auto masked = [](T g, T centred, T scale, T shift) {
+    return kRelu && !(centred * scale + shift > 0) ? T(0) : g;
+  };
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4, x += 4 * width, g += 4 * width) {
+    const T *x1 = x + width, *x2 = x1 + width, *x3 = x2 + width;
+    const T *g1 = g + width, *g2 = g1 + width, *g3 = g2 + width;
+    for (int64_t j = 0; j < width; j++) {
+      const T c0 = x[j] - mean[j], c1 = x1[j] - mean[j], c2 = x2[j] - mean[j], c3 = x3[j] - mean[j];
+      const T h0 = masked(g[j], c0, scale[j], shift[j]), h1 = masked(g1[j], c1, scale[j], shift[j]);
+      const T h2 = masked(g2[j], c2, scale[j], shift[j]), h3 = masked(g3[j], c3, scale[j], shift[j]);
+      sum[j] += (h0 + h1) + (h2 + h3);
+      dot[j] += (h0 * c0 + h1 * c1) + (h2 * c2 + h3 * c3);
+    }
+  }
+  for (; r < rows; r++, x += width, g += width) {
+    for (int64_t j = 0; j < width; j++) {
+      const T centred = x[j] - mean[j], h = masked(g[j], centred, scale[j], shift[j]);
+      sum[j] += h;
+      dot[j] += h * centred;
+    }
+  }
+}
+
+template <typename T>
+void dot_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, bool relu, T* sum, T* dot) {
+  relu ? dot_columns_as<T, true>(rows, width, g, x, p, sum, dot)
+       : dot_columns_as<T, false>(rows, width, g, x, p, sum, dot);
+}
+
+template <typename T, bool kRelu>
+void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x, NormColumns<T> p,
+                     const T* __restrict slope, const T* __restrict level, T* __restrict dx) {
+  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+  for (int64_t r = 0; r < rows; r++, g += width, x += width, dx += width) {
+    for (int64_t j = 0; j < width; j++) {
+      const T centred = x[j] - mean[j];
+      const T h = kRelu && !(centred * scale[j] + shift[j] > 0) ? T(0) : g[j];
+      dx[j] = scale[j] * h + (slope[j] * centred + level[j]);
+    }
+  }
+}
+
+template <typename T>
+void grad_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, const T* slope,
+                  const T* level, bool relu, T* dx) {
+  relu ? grad_columns_as<T, true>(rows, width, g, x, p, slope, level, dx)
+       : grad_columns_as<T, false>(rows, width, g, x, p, slope, level, dx);
+}
+
+// ---------------------------------------------------------------- runs
+
+template <typename T>
+T fold(const typename Vec<T>::type* v) {
+  const typename Vec<T>::type all = (v[0] + v[1]) + (v[2] + v[3]);
+  T sum = 0;
+  UNROLL for (int l = 0; l < Vec<T>::lanes; l++) sum += all[l];
+  return sum;
+}
+
+// The sum of f(i) over [0, n): `wide` gives a vector of terms, `narrow` one.
+template <typename T, typename Wide, typename Narrow>
+double total(int64_t n, const Wide& wide, const Narrow& narrow) {
+  constexpr int L = Vec<T>::lanes;
+  double sum = 0;
+  for (int64_t start = 0; start < n; start += kBlock) {
+    const int64_t end = n - start < kBlock ? n : start + kBlock;
+    typename Vec<T>::type v[kChains] = {};
+    int64_t i = start;
+    for (; i + kChains * L <= end; i += kChains * L) {
+      UNROLL for (int k = 0; k < kChains; k++) v[k] += wide(i + k * L);
+    }
+    for (; i + L <= end; i += L) v[0] += wide(i);
+    T rest = 0;
+    for (; i < end; i++) rest += narrow(i);
+    sum += double(fold<T>(v)) + double(rest);
+  }
+  return sum;
+}
+
+template <typename T>
+double sum_run(int64_t n, const T* x) {
+  return total<T>(n, [=](int64_t i) { return load(x + i); }, [=](int64_t i) { return x[i]; });
+}
+
+template <typename T>
+double square_run(int64_t n, const T* x, T mean) {
+  const typename Vec<T>::type m = splat(mean);
+  return total<T>(
+      n,
+      [=](int64_t i) {
+        const typename Vec<T>::type d = load(x + i) - m;
+        return d * d;
+      },
+      [=](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
+}
+
+template <typename T>
+void moments_run(int64_t n, const T* x, double* mean, double* m2) {
+  const double m = n == 0 ? 0 : sum_run(n, x) / double(n);
+  *mean = m;
+  *m2 = square_run(n, x, T(m));
+}
+
+template <typename T>
+void scale_run(int64_t n, const T* __restrict x, NormRun<T> p, bool relu, T* __restrict y) {
+  if (relu) {
+    for (int64_t i = 0; i < n; i++) {
+      const T value = (x[i] - p.mean) * p.scale + p.shift;
+      y[i] = value < 0 ? T(0) : value;
+    }
+  } else {
+    for (int64_t i = 0; i < n; i++) y[i] = (x[i] - p.mean) * p.scale + p.shift;
+  }
+}
+
+template <typename T, bool kRelu>
+void dot_run_as(int64_t n, const T* g, const T* x, NormRun<T> p, double* sum, double* dot) {
+  typedef typename Vec<T>::type vec;
+  constexpr int L = Vec<T>::lanes;
+  const vec mean = splat(p.mean), scale = splat(p.scale), shift = splat(p.shift);
+  for (int64_t start = 0; start < n; start += kBlock) {
+    const int64_t end = n - start < kBlock ? n : start + kBlock;
+    vec s[kChains] = {}, d[kChains] = {};
+    int64_t i = start;
+    const auto step = [&](int64_t at, int k) {
+      const vec centred = load(x + at) - mean;
+      vec h = load(g + at);
+      if (kRelu) h = centred * scale + shift > vec{} ? h : vec{};
+      s[k] += h;
+      d[k] = fma(h, centred, d[k]);
+    };
+    for (; i + kChains * L <= end; i += kChains * L) {
+      UNROLL for (int k = 0; k < kChains; k++) step(i + k * L, k);
+    }
+    for (; i + L <= end; i += L) step(i, 0);
+    T rest = 0, rest_dot = 0;
+    for (; i < end; i++) {
+      const T centred = x[i] - p.mean;
+      const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
+      rest += h;
+      rest_dot += h * centred;
+    }
+    *sum += double(fold<T>(s)) + double(rest);
+    *dot += double(fold<T>(d)) + double(rest_dot);
+  }
+}
+
+template <typename T>
+void dot_run(int64_t n, const T* g, const T* x, NormRun<T> p, bool relu, double* sum, double* dot) {
+  relu ? dot_run_as<T, true>(n, g, x, p, sum, dot) : dot_run_as<T, false>(n, g, x, p, sum, dot);
+}
+
+template <typename T, bool kRelu>
+void grad_run_as(int64_t n, const T* __restrict g, const T* __restrict x, NormRun<T> p, T slope, T level,
+                 T* __restrict dx) {
+  for (int64_t i = 0; i < n; i++) {
+    const T centred = x[i] - p.mean;
+    const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
+    dx[i] = p.scale * h + (slope * centred + level);
+  }
+}
+
+template <typename T>
+void grad_run(int64_t n, const T* g, const T* x, NormRun<T> p, T slope, T level, bool relu, T* dx) {
+  relu ? grad_run_as<T, true>(n, g, x, p, slope, level, dx) : grad_run_as<T, false>(n, g, x, p, slope, level, dx);
+}
+
+// ---------------------------------------------------------------- rows
+
+template <typename T>
+void norm_rows(int64_t rows, int64_t cols, const T* __restrict x, const T* __restrict weight,
+               const T* __restrict bias, double eps, T* __restrict y, T* mean, T* rstd) {
+  for (int64_t r = 0; r < rows; r++, x += cols, y += cols) {
+    const T m = mean && cols > 0 ? T(sum_run(cols, x) / double(cols)) : T(0);
+    const double variance = cols > 0 ? square_run(cols, x, m) / double(cols) : 0;
+    const T s = T(1 / __builtin_sqrt(variance + eps));
+    if (mean) mean[r] = m;
+    rstd[r] = s;
+    for (int64_t j = 0; j < cols; j++) y[j] = (x[j] - m) * s * weight[j] + bias[j];
+  }
+}
+
+// R rows at once, so that dweight and dbias are read and written once for all of them.
+template <typename T, int R>
+void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, const T* mean, const T* rstd,
+                    const T* __restrict weight, T* __restrict dx, T* __restrict dweight, T* __restrict dbias) {
+  typedef typename Vec<T>::type vec;
+  constexpr int L = Vec<T>::lanes;
+  T m[R], s[R], a[R], b[R];  // dx = s (g w - a - b normal)
+  for (int r = 0; r < R; r++) {
+    const T *gr = g + r * cols, *xr = x + r * cols;
+    m[r] = mean ? mean[r] : T(0);
+    s[r] = rstd[r];
+    const vec mv = splat(m[r]);
+    double sum = 0, dot = 0;
+    for (int64_t start = 0; start < cols; start += kBlock) {
+      const int64_t end = cols - start < kBlock ? cols : start + kBlock;
+      vec sums[kChains] = {}, dots[kChains] = {};
+      const auto step = [&](int64_t at, int k) {
+        const vec h = load(gr + at) * load(weight + at);
+        sums[k] += h;
+        dots[k] = fma(h, load(xr + at) - mv, dots[k]);
+      };
+      int64_t i = start;
+      for (; i + kChains * L <= end; i += kChains * L) {
+        UNROLL for (int k = 0; k < kChains; k++) step(i + k * L, k);
+      }
+      for (; i + L <= end; i += L) step(i, 0);
+      T rest = 0, rest_dot = 0;
+      for (; i < end; i++) {
+        const T h = gr[i] * weight[i];
+        rest += h;
+        rest_dot += h * (xr[i] - m[r]);
+      }
+      sum += double(fold<T>(sums)) + double(rest);
+      dot += double(fold<T>(dots)) + double(rest_dot);
+    }
+    a[r] = mean ? T(sum / double(cols)) : T(0);
+    b[r] = T(dot * double(s[r]) / double(cols));
+  }
+  for (int64_t j = 0; j < cols; j++) {
+    T dw = 0, db = 0;
+    UNROLL for (int r = 0; r < R; r++) {
+      const T gr = g[r * cols + j], normal = (x[r * cols + j] - m[r]) * s[r];
+      dw += gr * normal;
+      db += gr;
+      dx[r * cols + j] = s[r] * (gr * weight[j] - a[r] - normal * b[r]);
+    }
+    dweight[j] += dw;
+    dbias[j] += db;
+  }
+}
+
+template <typename T>
+void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+               T* dx, T* dweight, T* dbias) {
+  constexpr int R = 4;
+  int64_t r = 0;
+  for (; r + R <= rows; r += R) {
+    grad_rows_step<T, R>(cols, g + r * cols, x + r * cols, mean ? mean + r : nullptr, rstd + r, weight,
+                         dx + r * cols, dweight, dbias);
+  }
+  for (; r < rows; r++) {
+    grad_rows_step<T, 1>(cols, g + r * cols, x + r * cols, mean ? mean + r : nullptr, rstd + r, weight,
+                         dx + r * cols, dweight, dbias);
+  }
+}
+
+}  // namespace
+
+extern "C" const NormKernels NEEDLE_ISA_NAME(norm) = {
+    {sum_columns<float>, square_columns<float>, moments_run<float>, scale_columns<float>, scale_run<float>,
+     dot_columns<float>, dot_run<float>, grad_columns<float>, grad_run<float>, norm_rows<float>, grad_rows<float>},
+    {sum_columns<double>, square_columns<double>, moments_run<double>, scale_columns<double>, scale_run<double>,
+     dot_columns<double>, dot_run<double>, grad_columns<double>, grad_run<double>, norm_rows<double>,
+     grad_rows<double>},
+};
