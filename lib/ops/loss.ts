@@ -107,17 +107,17 @@ function rowGrad(g: RefTensor, row: number, total: number, a: LabelLossAttrs): n
   return a.reduction === "sum" ? g.f[0]! : g.f[0]! / total;
 }
 
-function logSumExp(x: RefTensor, from: number, to: number): number {
+/** The largest score of a row, and Σ exp(x - max). */
+function rowSums(x: RefTensor, from: number, to: number): { max: number; sum: number } {
   let max = -Infinity, sum = 0;
   for (let k = from; k < to; k++) max = Math.max(max, x.f[k]!);
-  if (Math.abs(max) === Infinity || max !== max) return max;
   for (let k = from; k < to; k++) sum += Math.exp(x.f[k]! - max);
-  return max + Math.log(sum);
+  return { max, sum };
 }
 
 const crossEntropyBackward = kernel({
-  doc: "the gradient of crossEntropy from the saved log-sum-exp of each row",
-  inputs: ["g", "x", "target", "lse", "total"],
+  doc: "the gradient of crossEntropy from the saved largest score and Σ exp(x - max) of each row",
+  inputs: ["g", "x", "target", "stats", "total"],
   optional: ["weight"],
   outputs: ["dx"],
   infer: ({ x }, _: CrossEntropyAttrs) => [{ shape: x.shape, dtype: x.dtype }],
@@ -129,13 +129,13 @@ const crossEntropyBackward = kernel({
     a.labelSmoothing,
   ],
   extraDTypes: (inputs) => inputs[2]!._code << 8,
-  reference: ({ g, x, target, lse, total, weight }, { dx }, a) => {
+  reference: ({ g, x, target, stats, total, weight }, { dx }, a) => {
     const classes = x.shape[1]!, even = a.labelSmoothing / classes;
     const all = weight === null ? classes : weight.f.reduce((s, w) => s + w, 0);
     eachLabel("crossEntropy", target, weight, classes, a, (r, label, w) => {
       const scale = rowGrad(g, r, total.f[0]!, a);
       for (let c = 0; c < classes; c++) {
-        const p = Math.exp(x.f[r * classes + c]! - lse.f[r]!);
+        const p = Math.exp(x.f[r * classes + c]! - stats.f[2 * r]!) / stats.f[2 * r + 1]!;
         const hard = (1 - a.labelSmoothing) * w * (p - (c === label ? 1 : 0));
         const soft = even * (all * p - (weight === null ? 1 : weight.f[c]!));
         dx.f[r * classes + c] = scale * (hard + soft);
@@ -207,13 +207,13 @@ export const lossOps = declare({
     inputs: ["x", "target"],
     optional: ["weight"],
     outputs: ["y"],
-    aux: ["lse", "total"],
+    aux: ["stats", "total"],
     infer: (inputs, a: CrossEntropyAttrs) => {
       checkLabels("crossEntropy", inputs);
       const n = inputs.x.shape[0]!, dtype = inputs.x.dtype;
       return [
         { shape: lossShape(n, a), dtype },
-        { shape: [n], dtype },
+        { shape: [n, 2], dtype },
         { shape: [], dtype },
       ];
     },
@@ -225,24 +225,25 @@ export const lossOps = declare({
       a.labelSmoothing,
     ],
     extraDTypes: (inputs) => inputs[1]!._code << 8,
-    reference: ({ x, target, weight }, { y, lse, total }, a) => {
+    reference: ({ x, target, weight }, { y, stats, total }, a) => {
       const classes = x.shape[1]!, even = a.labelSmoothing / classes;
       eachLabel("crossEntropy", target, weight, classes, a, (r, label, w) => {
         const at = r * classes;
-        const log = logSumExp(x, at, at + classes);
+        const { max, sum } = rowSums(x, at, at + classes);
+        const log = max + Math.log(sum);
         let loss = (1 - a.labelSmoothing) * w * (log - x.f[at + label]!);
         for (let c = 0; even > 0 && c < classes; c++) {
           loss += even * (weight === null ? 1 : weight.f[c]!) * (log - x.f[at + c]!);
         }
         addLoss(y, r, loss, a);
-        lse.f[r] = log;
+        stats.f.set([max, sum], 2 * r);
         total.f[0] = total.f[0]! + w;
       });
       if (a.reduction === "mean") y.f[0] = y.f[0]! / total.f[0]!;
     },
-    saves: ["x", "target", "weight", "lse", "total"],
-    vjp: ({ y: g }, { x, target, weight, lse, total }, a) => [
-      call(crossEntropyBackward, [g!, x, target, lse, total, weight], a)[0]!,
+    saves: ["x", "target", "weight", "stats", "total"],
+    vjp: ({ y: g }, { x, target, weight, stats, total }, a) => [
+      call(crossEntropyBackward, [g!, x, target, stats, total, weight], a)[0]!,
     ],
     composition: ({ x, target, weight }, a) => {
       const logp = call(softmaxOps.logSoftmax, [x], { dim: 1 })[0]!;

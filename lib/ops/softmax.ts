@@ -13,16 +13,17 @@ export interface SoftmaxAttrs {
   readonly dim: number;
 }
 
-/** ln Σ exp(x_k) of one line, without overflow. */
-function lineLogSumExp(x: RefTensor, first: number, step: number, size: number): number {
+/** The largest of one line, and ln Σ exp(x_k - max). */
+function lineSums(
+  x: RefTensor,
+  first: number,
+  step: number,
+  size: number,
+): { max: number; logSum: number } {
   let max = -Infinity, sum = 0;
-  for (let k = 0; k < size; k++) {
-    const v = x.f[first + k * step]!;
-    if (v > max || v !== v) max = v;
-  }
-  if (max === Infinity || max === -Infinity || max !== max) return max;
+  for (let k = 0; k < size; k++) max = Math.max(max, x.f[first + k * step]!);
   for (let k = 0; k < size; k++) sum += Math.exp(x.f[first + k * step]! - max);
-  return max + Math.log(sum);
+  return { max, logSum: Math.log(sum) };
 }
 
 function total(a: Tensor, b: Tensor, dim: number): Tensor {
@@ -94,9 +95,9 @@ export const softmaxOps = declare({
     descriptor: ({ x }, _, { dim }) => splitAt(x.shape, dim),
     reference: ({ x }, { y }, { dim }) => {
       eachLine(x.shape, dim, (first, step, size) => {
-        const lse = lineLogSumExp(x, first, step, size);
+        const { max, logSum } = lineSums(x, first, step, size);
         for (let k = 0; k < size; k++) {
-          y.f[first + k * step] = Math.exp(x.f[first + k * step]! - lse);
+          y.f[first + k * step] = Math.exp(x.f[first + k * step]! - max - logSum);
         }
       });
     },
@@ -113,8 +114,10 @@ export const softmaxOps = declare({
     descriptor: ({ x }, _, { dim }) => splitAt(x.shape, dim),
     reference: ({ x }, { y }, { dim }) => {
       eachLine(x.shape, dim, (first, step, size) => {
-        const lse = lineLogSumExp(x, first, step, size);
-        for (let k = 0; k < size; k++) y.f[first + k * step] = x.f[first + k * step]! - lse;
+        const { max, logSum } = lineSums(x, first, step, size);
+        for (let k = 0; k < size; k++) {
+          y.f[first + k * step] = x.f[first + k * step]! - max - logSum;
+        }
       });
     },
     saves: ["y"],
@@ -133,7 +136,8 @@ export const softmaxOps = declare({
     descriptor: ({ x }, _, { dim }) => splitAt(x.shape, dim),
     reference: ({ x }, { y }, { dim }) => {
       eachLine(x.shape, dim, (first, step, size, line) => {
-        y.f[line] = lineLogSumExp(x, first, step, size);
+        const { max, logSum } = lineSums(x, first, step, size);
+        y.f[line] = Math.abs(max) === Infinity ? max : max + logSum;
       });
     },
     saves: ["x", "y"],

@@ -74,7 +74,7 @@ export const lossSamples = {
       { shape: gradShape(c, r) },
       { shape: [c.n, c.classes] },
       labels(c.n, c.classes, c.ignored),
-      { shape: [c.n], range: [3, 5] },
+      { shape: [c.n, 2], range: [3, 5] },
       { shape: [], range: [2, 4] },
       weight(c),
     ],
