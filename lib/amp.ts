@@ -1,13 +1,13 @@
 // Automatic mixed precision: autocast computes matrix products and convolutions in a 16-bit dtype and what needs
 // range or precision in float32, by PyTorch's lists. Read next: grad_scaler.ts.
 
-import { type Autocast, autocast as active, setAutocast } from "./amp_mode.ts";
+import { type Autocast, autocast as active, isCast, setAutocast } from "./amp_mode.ts";
 import { edgeOf, Node } from "./autograd/graph.ts";
 import { noGrad } from "./autograd/mode.ts";
 import type { Operand } from "./backend.ts";
 import type { Device } from "./device.ts";
 import { castTo } from "./dispatch.ts";
-import { type DType, isFloat, isHalf, promote } from "./dtype.ts";
+import { type DType, isHalf, promote } from "./dtype.ts";
 import type { OpName } from "./ops/mod.ts";
 import type { AnyOp } from "./ops/op.ts";
 import { checkOptions } from "./options.ts";
@@ -32,6 +32,7 @@ const lowPrecision: readonly OpName[] = [
   "rnnLayer",
   "lstmLayer",
   "gruLayer",
+  "attention",
 ];
 
 /** Ops that compute in float32: 16 bits lack the range or the precision. */
@@ -137,10 +138,9 @@ function leaveRegion(): void {
   cache.clear();
 }
 
-/** Whether autocast converts `t`: float64 and integers stay what they are. */
+/** Whether the region converts `t`. */
 function convertible(t: unknown, device: Device | null): t is Tensor {
-  return t instanceof Tensor && isFloat(t.dtype) && t.dtype !== "float64" &&
-    (device === null || t.device === device);
+  return t instanceof Tensor && isCast(t.dtype) && (device === null || t.device === device);
 }
 
 /** The dtype that an op's inputs are converted to, or null to leave them. */

@@ -1,7 +1,8 @@
 // The switch of autocast: the hook that lib/dispatch.ts consults before it runs an op. A module of its own without
-// imports at run time, so that dispatch pays one null check and nothing else; lib/amp.ts has the rules.
+// imports at run time, so that dispatch pays one null check and nothing else. Read next: amp.ts, which has the rules.
 
 import type { Operand } from "./backend.ts";
+import type { DType } from "./dtype.ts";
 import type { AnyOp } from "./ops/op.ts";
 
 /** Runs an op: `run` on the inputs, converted to the dtypes that the op should compute in. */
@@ -19,4 +20,14 @@ export function setAutocast(hook: Autocast | null): Autocast | null {
   const before = autocast;
   autocast = hook;
   return before;
+}
+
+/** Whether autocast converts tensors of `dtype`: float64, integers and bools stay what they are. */
+export function isCast(dtype: DType): boolean {
+  return dtype === "float32" || dtype === "float16" || dtype === "bfloat16";
+}
+
+/** Whether tensors of two dtypes can meet in one op: the dtypes are equal, or autocast will make them so. */
+export function canMeet(a: DType, b: DType): boolean {
+  return a === b || (autocast !== null && isCast(a) && isCast(b));
 }
