@@ -91,8 +91,8 @@ void parallel_for(int64_t n, int64_t grain, const F& f) {
 }
 
 // Scratch memory of the calling thread: 64-byte aligned, contents undefined, valid until the same thread asks
-// for more in the same slot. Null when memory is out: `return out_of_memory()`. A slot belongs to one level of
-// a call chain; add one here where two live at once.
+// for more in the same slot. Null when memory is out: `return out_of_memory()`. A slot belongs to one level
+// of a call chain; add one here where two live at once.
 enum ScratchSlot : int {
   kScratchElementwise,
   kScratchGemm,

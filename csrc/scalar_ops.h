@@ -1,100 +1,100 @@
 // Every elementwise op, one line each: X(name, cost, value). The same lines are compiled for vectors and for
-// scalars, on the CPU (cpu/kernels) and by nvcc. The exported function is needle_<name>; the meaning stands in
-// lib/ops/elementwise.ts.
+// scalars, on the CPU (cpu/kernels) and by nvcc. The exported function is needle_<name>; the meaning stands
+// in lib/ops/elementwise.ts.
 //
 // `value` is an expression over x (unary), a and b (binary) or a, b and c (ternary), all of the type T, which
 // may be a vector: no &&, ||, if. K(number) is a constant of type T. `cost` is the time of one element, where
 // adding two floats is 1; it decides from which size on threads pay.
 //
-// Whoever compiles the expressions defines NEEDLE_INLINE, constant<T>(double) and the maths functions over its
-// types first (exp expm1 log log1p log2 sqrt sin cos tan asin acos atan sinh cosh tanh erf abs floor ceil rint
-// trunc atan2), and afterwards power, floor_divide and floor_remainder from the templates at the end. Without
-// NEEDLE_INLINE this file is only the list of names.
+// Whoever compiles the expressions defines NEEDLE_INLINE, constant<T>(double) and the maths functions over
+// its types first (exp expm1 log log1p log2 sqrt sin cos tan asin acos atan sinh cosh tanh erf abs floor ceil
+// rint trunc atan2), and afterwards power, floor_divide and floor_remainder from the templates at the end.
+// Without NEEDLE_INLINE this file is only the list of names.
 #pragma once
 
 #define K(number) constant<T>(number)
 
 // Floating point only.
-#define NEEDLE_UNARY_FLOAT(X)                                                          \
-  X(exp, 4, exp(x))                                                                    \
-  X(expm1, 6, expm1(x))                                                                \
-  X(log, 5, log(x))                                                                    \
-  X(log1p, 8, log1p(x))                                                                \
-  X(log2, 5, log2(x))                                                                  \
-  X(sqrt, 3, sqrt(x))                                                                  \
-  X(rsqrt, 5, K(1) / sqrt(x))                                                          \
-  X(reciprocal, 2, K(1) / x)                                                           \
-  X(sin, 6, sin(x))                                                                    \
-  X(cos, 6, cos(x))                                                                    \
-  X(tan, 40, tan(x))                                                                   \
-  X(asin, 30, asin(x))                                                                 \
-  X(acos, 30, acos(x))                                                                 \
-  X(atan, 30, atan(x))                                                                 \
-  X(sinh, 40, sinh(x))                                                                 \
-  X(cosh, 40, cosh(x))                                                                 \
-  X(tanh, 8, tanh(x))                                                                  \
-  X(sigmoid, 6, sigmoid(x))                                                            \
-  X(selu, 7, K(1.0507009873554804934193349852946) *                                    \
-                 (x > K(0) ? x : K(1.6732632423543772848170429916717) * expm1(x)))     \
-  X(gelu, 9, gelu(x))                                                                  \
-  X(gelu_tanh, 8, gelu_tanh(x))                                                        \
-  X(silu, 7, x * sigmoid(x))                                                           \
-  X(mish, 7, mish(x))                                                                  \
+#define NEEDLE_UNARY_FLOAT(X)                                                                                \
+  X(exp, 4, exp(x))                                                                                          \
+  X(expm1, 6, expm1(x))                                                                                      \
+  X(log, 5, log(x))                                                                                          \
+  X(log1p, 8, log1p(x))                                                                                      \
+  X(log2, 5, log2(x))                                                                                        \
+  X(sqrt, 3, sqrt(x))                                                                                        \
+  X(rsqrt, 5, K(1) / sqrt(x))                                                                                \
+  X(reciprocal, 2, K(1) / x)                                                                                 \
+  X(sin, 6, sin(x))                                                                                          \
+  X(cos, 6, cos(x))                                                                                          \
+  X(tan, 40, tan(x))                                                                                         \
+  X(asin, 30, asin(x))                                                                                       \
+  X(acos, 30, acos(x))                                                                                       \
+  X(atan, 30, atan(x))                                                                                       \
+  X(sinh, 40, sinh(x))                                                                                       \
+  X(cosh, 40, cosh(x))                                                                                       \
+  X(tanh, 8, tanh(x))                                                                                        \
+  X(sigmoid, 6, sigmoid(x))                                                                                  \
+  X(selu, 7,                                                                                                 \
+    K(1.0507009873554804934193349852946) * (x > K(0) ? x : K(1.6732632423543772848170429916717) * expm1(x))) \
+  X(gelu, 9, gelu(x))                                                                                        \
+  X(gelu_tanh, 8, gelu_tanh(x))                                                                              \
+  X(silu, 7, x* sigmoid(x))                                                                                  \
+  X(mish, 7, mish(x))                                                                                        \
   X(erf, 8, erf(x))
 
 // Floating point and integers, which wrap.
-#define NEEDLE_UNARY_NUMBER(X)                             \
-  X(neg, 1, -x)                                            \
-  X(abs, 1, abs(x))                                        \
-  X(sign, 1, x > K(0) ? K(1) : x < K(0) ? K(-1) : K(0))    \
-  X(square, 1, x * x)                                      \
-  X(relu, 1, x < K(0) ? K(0) : x)                          \
-  X(floor, 1, floor(x))                                    \
-  X(ceil, 1, ceil(x))                                      \
-  X(round, 1, rint(x))                                     \
+#define NEEDLE_UNARY_NUMBER(X)                          \
+  X(neg, 1, -x)                                         \
+  X(abs, 1, abs(x))                                     \
+  X(sign, 1, x > K(0) ? K(1) : x < K(0) ? K(-1) : K(0)) \
+  X(square, 1, x* x)                                    \
+  X(relu, 1, x < K(0) ? K(0) : x)                       \
+  X(floor, 1, floor(x))                                 \
+  X(ceil, 1, ceil(x))                                   \
+  X(round, 1, rint(x))                                  \
   X(trunc, 1, trunc(x))
 
 // To bool, from every dtype; T is a scalar.
-#define NEEDLE_UNARY_BOOL(X)     \
-  X(isnan, 1, x != x)            \
-  X(isinf, 1, is_infinite(x))    \
+#define NEEDLE_UNARY_BOOL(X)  \
+  X(isnan, 1, x != x)         \
+  X(isinf, 1, is_infinite(x)) \
   X(logical_not, 1, x == K(0))
 
-#define NEEDLE_BINARY_FLOAT(X)                            \
-  X(div, 2, a / b)                                        \
-  X(atan2, 40, atan2(a, b))                               \
-  X(leaky_relu, 1, a > K(0) ? a : a * b)                  \
-  X(elu, 7, a > K(0) ? a : b * expm1(a))                  \
-  X(relu_grad, 1, b > K(0) ? a : K(0))                    \
-  X(sigmoid_grad, 1, a * b * (K(1) - b))                  \
-  X(tanh_grad, 1, a * (K(1) - b * b))                     \
-  X(gelu_grad, 16, a * gelu_slope(b))                     \
-  X(silu_grad, 8, a * silu_slope(b))
+#define NEEDLE_BINARY_FLOAT(X)           \
+  X(div, 2, a / b)                       \
+  X(atan2, 40, atan2(a, b))              \
+  X(leaky_relu, 1, a > K(0) ? a : a * b) \
+  X(elu, 7, a > K(0) ? a : b * expm1(a)) \
+  X(relu_grad, 1, b > K(0) ? a : K(0))   \
+  X(sigmoid_grad, 1, a* b*(K(1) - b))    \
+  X(tanh_grad, 1, a*(K(1) - b * b))      \
+  X(gelu_grad, 16, a* gelu_slope(b))     \
+  X(silu_grad, 8, a* silu_slope(b))
 
-#define NEEDLE_BINARY_NUMBER(X)                    \
-  X(add, 1, a + b)                                 \
-  X(sub, 1, a - b)                                 \
-  X(mul, 1, a * b)                                 \
-  X(maximum, 1, larger(a, b))                      \
-  X(minimum, 1, smaller(a, b))                     \
-  X(pow, 40, power(a, b))                          \
-  X(floor_divide, 30, floor_divide(a, b))          \
+#define NEEDLE_BINARY_NUMBER(X)           \
+  X(add, 1, a + b)                        \
+  X(sub, 1, a - b)                        \
+  X(mul, 1, a* b)                         \
+  X(maximum, 1, larger(a, b))             \
+  X(minimum, 1, smaller(a, b))            \
+  X(pow, 20, power(a, b))                 \
+  X(floor_divide, 30, floor_divide(a, b)) \
   X(remainder, 30, floor_remainder(a, b))
 
 // To bool, from every dtype; T is a scalar.
-#define NEEDLE_BINARY_BOOL(X)                          \
-  X(eq, 1, a == b)                                     \
-  X(ne, 1, a != b)                                     \
-  X(lt, 1, a < b)                                      \
-  X(le, 1, a <= b)                                     \
-  X(gt, 1, a > b)                                      \
-  X(ge, 1, a >= b)                                     \
-  X(logical_and, 1, (a != K(0)) & (b != K(0)))         \
-  X(logical_or, 1, (a != K(0)) | (b != K(0)))          \
+#define NEEDLE_BINARY_BOOL(X)                  \
+  X(eq, 1, a == b)                             \
+  X(ne, 1, a != b)                             \
+  X(lt, 1, a < b)                              \
+  X(le, 1, a <= b)                             \
+  X(gt, 1, a > b)                              \
+  X(ge, 1, a >= b)                             \
+  X(logical_and, 1, (a != K(0)) & (b != K(0))) \
+  X(logical_or, 1, (a != K(0)) | (b != K(0)))  \
   X(logical_xor, 1, (a != K(0)) != (b != K(0)))
 
-#define NEEDLE_TERNARY_FLOAT(X)       \
-  X(lerp, 1, a + c * (b - a))         \
+#define NEEDLE_TERNARY_FLOAT(X) \
+  X(lerp, 1, a + c * (b - a))   \
   X(softplus, 12, softplus(a, b, c))
 
 #define NEEDLE_TERNARY_NUMBER(X) X(clamp, 1, smaller(larger(a, b), c))

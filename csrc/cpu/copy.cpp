@@ -1,5 +1,5 @@
-// Copies between layouts, conversions between dtypes, and fill. A copy finds the dims in which source and result
-// are contiguous: the same dim means runs of bytes, two different ones a transpose of tiles.
+// Copies between layouts, conversions between dtypes, and fill. A copy finds the dims in which source and
+// result are contiguous: the same dim means runs of bytes, two different ones a transpose of tiles.
 #include "kernels/copy.h"
 
 #include <math.h>
@@ -64,8 +64,7 @@ void copy_transposed(const Copy& c, size_t row) {
   const int64_t tile_rows = rows <= cols ? narrow : wide, tile_cols = rows <= cols ? wide : narrow;
   const int64_t across = (cols + tile_cols - 1) / tile_cols, down = (rows + tile_rows - 1) / tile_rows;
   const int64_t tasks = c.n / (rows * cols) * across * down;
-  const int log_bytes = c.bytes == 1 ? 0 : c.bytes == 2 ? 1 : c.bytes == 4 ? 2 : 3;
-  const TransposeTile transpose = select_kernels(copy)->transpose[log_bytes];
+  const TransposeTile transpose = select_kernels(copy)->transpose[log2_bytes(c.bytes)];
   const int64_t area = at_most(tile_rows, rows) * at_most(tile_cols, cols);
   parallel_for(tasks, 1 + kCopyGrain / (area * c.bytes), [&](int64_t begin, int64_t end) {
     Sizes index;
@@ -108,8 +107,8 @@ double first_unrepresentable(const void* tile, DType dtype, int64_t n) {
 
 using namespace needle;
 
-NEEDLE_EXPORT int32_t needle_copy(const void* a, double a_off, void* y, double y_off, int32_t dtypes, double n,
-                                  const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_copy(const void* a, double a_off, void* y, double y_off, int32_t dtypes,
+                                  double n, const double* desc) noexcept {
   Copy c;
   c.bytes = dtype_bytes(main_dtype(dtypes));
   c.x = static_cast<const char*>(a) + int64_t(a_off) * c.bytes;
@@ -128,8 +127,8 @@ NEEDLE_EXPORT int32_t needle_copy(const void* a, double a_off, void* y, double y
   return kOk;
 }
 
-NEEDLE_EXPORT int32_t needle_cast(const void* a, double a_off, void* y, double y_off, int32_t dtypes, double n,
-                                  const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_cast(const void* a, double a_off, void* y, double y_off, int32_t dtypes,
+                                  double n, const double* desc) noexcept {
   const DType from = main_dtype(dtypes), to = second_dtype(dtypes);
   if (from == to) return needle_copy(a, a_off, y, y_off, from, n, desc);
   const CastLoop loop = select_kernels(copy)->cast[from][to];
@@ -142,13 +141,17 @@ NEEDLE_EXPORT int32_t needle_cast(const void* a, double a_off, void* y, double y
   if (!failed) return kOk;
   const double value = culprit;
   char text[32];
-  snprintf(text, sizeof text, isinf(value) ? (value > 0 ? "Infinity" : "-Infinity") : value != value ? "NaN" : "%g",
+  snprintf(text, sizeof text,
+           isinf(value)     ? (value > 0 ? "Infinity" : "-Infinity")
+           : value != value ? "NaN"
+                            : "%g",
            value);
   return fail(kInvalid, "%s has no %s value; remove NaN, infinities and values beyond 2^63 first", text,
               dtype_name(to));
 }
 
-NEEDLE_EXPORT int32_t needle_fill(void* y, double y_off, int32_t dtypes, double n, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_fill(void* y, double y_off, int32_t dtypes, double n,
+                                  const double* desc) noexcept {
   const DType dtype = main_dtype(dtypes);
   Copy c;
   c.bytes = dtype_bytes(dtype);

@@ -1,5 +1,5 @@
-// The elementwise ops: one exported function per line of scalar_ops.h. Each picks its loop by ISA level and dtype;
-// tiles.h runs it.
+// The elementwise ops: one exported function per line of scalar_ops.h. Each picks its loop by ISA level and
+// dtype; tiles.h runs it.
 #include "kernels/elementwise.h"
 
 #include <atomic>
@@ -12,13 +12,19 @@ namespace {
 
 int column_of(DType dtype) {
   switch (dtype) {
-    case kFloat32: return kColumnFloat;
-    case kFloat64: return kColumnDouble;
-    case kInt32: return kColumnInt32;
-    case kInt64: return kColumnInt64;
+    case kFloat32:
+      return kColumnFloat;
+    case kFloat64:
+      return kColumnDouble;
+    case kInt32:
+      return kColumnInt32;
+    case kInt64:
+      return kColumnInt64;
     case kUint8:
-    case kBool: return kColumnUint8;
-    default: return -1;
+    case kBool:
+      return kColumnUint8;
+    default:
+      return -1;
   }
 }
 
@@ -56,9 +62,12 @@ const char* refuse(BinaryOp op, const void* b, int64_t n) {
 
 const char* refuse_integers(BinaryOp op, DType dtype, const void* b, int64_t n) {
   switch (dtype) {
-    case kInt32: return refuse<int32_t>(op, b, n);
-    case kInt64: return refuse<int64_t>(op, b, n);
-    default: return refuse<uint8_t>(op, b, n);
+    case kInt32:
+      return refuse<int32_t>(op, b, n);
+    case kInt64:
+      return refuse<int64_t>(op, b, n);
+    default:
+      return refuse<uint8_t>(op, b, n);
   }
 }
 
@@ -130,10 +139,10 @@ using namespace needle;
   }
 NEEDLE_UNARY(UNARY)
 
-#define BINARY(name, cost, ...)                                                                            \
-  NEEDLE_EXPORT int32_t needle_##name(const void* a, double a_off, const void* b, double b_off, void* y,   \
+#define BINARY(name, cost, ...)                                                                              \
+  NEEDLE_EXPORT int32_t needle_##name(const void* a, double a_off, const void* b, double b_off, void* y,     \
                                       double y_off, int32_t dtypes, double n, const double* desc) noexcept { \
-    return binary(kOp_##name, cost, a, a_off, b, b_off, y, y_off, dtypes, n, desc);                        \
+    return binary(kOp_##name, cost, a, a_off, b, b_off, y, y_off, dtypes, n, desc);                          \
   }
 NEEDLE_BINARY(BINARY)
 

@@ -1,5 +1,5 @@
-// float16 and bfloat16 as bit patterns: conversions that compilers turn into vector code, rounding to nearest,
-// ties to even. Only builtins, so that ISA files may include it; internal to whoever does.
+// float16 and bfloat16 as bit patterns: conversions that compilers turn into vector code, rounding to
+// nearest, ties to even. Only builtins, so that ISA files may include it; internal to whoever does.
 #pragma once
 #include <stdint.h>
 

@@ -54,14 +54,22 @@ void scatter(const Sizes& shape, const Sizes& strides, int64_t bytes, const void
 
 void store_number(double value, DType dtype, bool saturate, void* out) {
   switch (dtype) {
-    case kFloat32: return put(float(value), out);
-    case kFloat64: return put(value, out);
-    case kFloat16: return put(to_float16(round_to_odd(value)), out);
-    case kBfloat16: return put(to_bfloat16(round_to_odd(value)), out);
-    case kInt32: return put(to_integer<int32_t>(value, saturate), out);
-    case kInt64: return put(to_integer<int64_t>(value, saturate), out);
-    case kUint8: return put(to_integer<uint8_t>(value, saturate), out);
-    case kBool: return put(uint8_t(value != 0), out);
+    case kFloat32:
+      return put(float(value), out);
+    case kFloat64:
+      return put(value, out);
+    case kFloat16:
+      return put(to_float16(round_to_odd(value)), out);
+    case kBfloat16:
+      return put(to_bfloat16(round_to_odd(value)), out);
+    case kInt32:
+      return put(to_integer<int32_t>(value, saturate), out);
+    case kInt64:
+      return put(to_integer<int64_t>(value, saturate), out);
+    case kUint8:
+      return put(to_integer<uint8_t>(value, saturate), out);
+    case kBool:
+      return put(uint8_t(value != 0), out);
   }
 }
 

@@ -1,5 +1,5 @@
-// Walks over strided tensors: the descriptor of elementwise calls, an odometer over its dims, and copies between
-// strided memory and contiguous tiles.
+// Walks over strided tensors: the descriptor of elementwise calls, an odometer over its dims, and copies
+// between strided memory and contiguous tiles.
 #pragma once
 #include <string.h>
 #include <vector>
@@ -37,8 +37,9 @@ inline int64_t offset_of(const Sizes& index, const Sizes& strides) {
   return offset;
 }
 
-// Calls row(offsets, begin, length) for the pieces of rows that make up `count` elements from position `position`
-// on: offsets[k] is where a piece starts under strides[k], `begin` counts elements from `position`.
+// Calls row(offsets, begin, length) for the pieces of rows that make up `count` elements from position
+// `position` on: offsets[k] is where a piece starts under strides[k], `begin` counts elements from
+// `position`.
 template <int K, typename Row>
 void for_rows(const Sizes& shape, const Sizes* const (&strides)[K], int64_t position, int64_t count,
               const Row& row) {
@@ -91,14 +92,21 @@ void scatter_row(const T* x, T* y, int64_t step, int64_t n) {
   }
 }
 
+// The place of an element's width in a table over 1, 2, 4 and 8 bytes.
+inline int log2_bytes(int64_t bytes) { return bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3; }
+
 // Calls f with a zero of an unsigned type as wide as an element.
 template <typename F>
 void with_width(int64_t bytes, const F& f) {
   switch (bytes) {
-    case 1: return f(uint8_t(0));
-    case 2: return f(uint16_t(0));
-    case 4: return f(uint32_t(0));
-    default: return f(uint64_t(0));
+    case 1:
+      return f(uint8_t(0));
+    case 2:
+      return f(uint16_t(0));
+    case 4:
+      return f(uint32_t(0));
+    default:
+      return f(uint64_t(0));
   }
 }
 
@@ -108,8 +116,8 @@ void gather(const Sizes& shape, const Sizes& strides, int64_t bytes, const void*
 void scatter(const Sizes& shape, const Sizes& strides, int64_t bytes, const void* tile, void* base,
              int64_t position, int64_t count);
 
-// Writes `value` as one element. Integers wrap, or stop at their limits where `saturate` is set; beyond 64 bits
-// they stop in any case.
+// Writes `value` as one element. Integers wrap, or stop at their limits where `saturate` is set; beyond 64
+// bits they stop in any case.
 void store_number(double value, DType dtype, bool saturate, void* out);
 
 // `count` times the element at `element`.

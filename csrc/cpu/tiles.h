@@ -1,6 +1,8 @@
 // How elementwise loops over contiguous memory run on arguments that are not: numbers, broadcast and strided
-// operands go through tiles that stay in L1, the rest as it lies. Threads split the row-major order of the result.
+// operands go through tiles that stay in L1, the rest as it lies. Threads split the row-major order of the
+// result.
 #pragma once
+#include "kernels/copy.h"
 #include "strided.h"
 
 namespace needle {
@@ -52,23 +54,106 @@ void run_flat(const Operand* in, const Operand& y, int64_t n, int64_t grain, con
   });
 }
 
-// How the walk reads an operand, or writes the result.
+// How the walk reads an operand, or writes the result (the last of the N + 1 ways).
 struct Way {
   Sizes strides;
   bool dense;  // row-major throughout
   int64_t inner;
+  // Contiguous along the dim before the last: read through transposed tiles.
+  bool transposed;
 };
 
-template <int N, typename Kernel>
-void run_strided(const Operand* in, const Operand& y, const double* desc, int64_t grain, const Kernel& kernel) {
-  const int64_t ndim = int64_t(desc[0]);
-  const Sizes shape = to_sizes(desc + 1, ndim);
+template <int N>
+struct Walk {
+  Sizes shape;
   Way ways[N + 1];
-  for (int k = 0; k <= N; k++) {
-    ways[k].strides = to_sizes(desc + 1 + ndim * (k + 1), ndim);
-    ways[k].dense = is_dense(shape, ways[k].strides);
-    ways[k].inner = ways[k].strides.back();
+
+  explicit Walk(const double* desc) : shape(to_sizes(desc + 1, int64_t(desc[0]))) {
+    const size_t ndim = shape.size();
+    for (int k = 0; k <= N; k++) {
+      Way& way = ways[k];
+      way.strides = to_sizes(desc + 1 + int64_t(ndim) * (k + 1), int64_t(ndim));
+      way.dense = is_dense(shape, way.strides);
+      way.inner = way.strides.back();
+      way.transposed = ndim > 1 && way.inner != 0 && way.inner != 1 && way.strides[ndim - 2] == 1;
+    }
   }
+
+  // Whether blocks of the last two dims serve: some operand is transposed, the others and the result lie in
+  // rows.
+  bool in_blocks() const {
+    bool some = false;
+    for (int k = 0; k < N; k++) {
+      some |= ways[k].transposed;
+      if (ways[k].inner != 0 && ways[k].inner != 1 && !ways[k].transposed) return false;
+    }
+    return some && ways[N].inner == 1 && shape.back() >= 8 && shape[shape.size() - 2] >= 8;
+  }
+};
+
+constexpr int64_t kBlockRows = 32, kBlockCols = 128;
+
+template <int N, typename Kernel>
+void run_blocks(const Operand* in, const Operand& y, const Walk<N>& walk, int64_t grain,
+                const Kernel& kernel) {
+  const size_t last = walk.shape.size() - 1;
+  const int64_t rows = walk.shape[last - 1], cols = walk.shape[last];
+  const int64_t across = (cols + kBlockCols - 1) / kBlockCols, down = (rows + kBlockRows - 1) / kBlockRows;
+  const Sizes outer(walk.shape.begin(), walk.shape.end() - 2);
+  int64_t blocks = across * down;
+  for (int64_t size : outer) blocks *= size;
+  const auto* transposes = select_kernels(copy)->transpose;
+  parallel_for(blocks, 1 + grain / (kBlockRows * kBlockCols), [&](int64_t begin, int64_t end) {
+    struct Block {
+      alignas(64) char bytes[kBlockRows * kBlockCols * 8];
+    };
+    Block tiles[N];
+    for (int k = 0; k < N; k++) {
+      if (in[k].number) repeat(in[k].element, in[k].bytes, tiles[k].bytes, kBlockCols);
+    }
+    Sizes index;
+    for (int64_t block = begin; block < end; block++) {
+      const int64_t j = block % across * kBlockCols, i = block / across % down * kBlockRows;
+      const int64_t height = at_most(kBlockRows, rows - i), width = at_most(kBlockCols, cols - j);
+      locate(outer, block / across / down, index);
+      index.push_back(i);
+      index.push_back(j);
+      int64_t at[N + 1];
+      for (int k = 0; k <= N; k++) at[k] = offset_of(index, walk.ways[k].strides);
+      for (int k = 0; k < N; k++) {
+        if (in[k].number || !walk.ways[k].transposed) continue;
+        transposes[log2_bytes(in[k].bytes)](in[k].base + at[k] * in[k].bytes, walk.ways[k].inner,
+                                            tiles[k].bytes, kBlockCols, height, width);
+      }
+      for (int64_t r = 0; r < height; r++) {
+        const void* p[N];
+        for (int k = 0; k < N; k++) {
+          const Way& way = walk.ways[k];
+          const int64_t bytes = in[k].bytes;
+          p[k] = tiles[k].bytes;
+          if (in[k].number) continue;
+          if (way.transposed) {
+            p[k] = tiles[k].bytes + r * kBlockCols * bytes;
+            continue;
+          }
+          const char* from = in[k].base + (at[k] + r * way.strides[last - 1]) * bytes;
+          if (way.inner == 1) {
+            p[k] = from;
+          } else {
+            repeat(from, bytes, tiles[k].bytes, width);
+          }
+        }
+        kernel(p, y.base + (at[N] + r * walk.ways[N].strides[last - 1]) * y.bytes, width);
+      }
+    }
+  });
+}
+
+template <int N, typename Kernel>
+void run_strided(const Operand* in, const Operand& y, const Walk<N>& walk, int64_t grain,
+                 const Kernel& kernel) {
+  const Sizes& shape = walk.shape;
+  const auto& ways = walk.ways;
   int64_t n = 1;
   for (int64_t size : shape) n *= size;
   const int64_t row = shape.back();
@@ -121,10 +206,16 @@ void run_strided(const Operand* in, const Operand& y, const double* desc, int64_
 }
 
 template <int N, typename Kernel>
-void run(const Operand* in, const Operand& y, double n, const double* desc, int64_t cost, const Kernel& kernel) {
+void run(const Operand* in, const Operand& y, double n, const double* desc, int64_t cost,
+         const Kernel& kernel) {
   const int64_t grain = kGrain / cost;
   if (desc && desc[0] > 0) {
-    run_strided<N>(in, y, desc, grain, kernel);
+    const Walk<N> walk(desc);
+    if (walk.in_blocks()) {
+      run_blocks<N>(in, y, walk, grain, kernel);
+    } else {
+      run_strided<N>(in, y, walk, grain, kernel);
+    }
   } else {
     run_flat<N>(in, y, int64_t(n), grain, kernel);
   }

@@ -194,12 +194,12 @@ void transpose_plain(const void* x, int64_t x_step, void* y, int64_t y_step, int
 
 }  // namespace
 
-#define CASTS(S)                                                                                          \
-  {convert<S, Float32>, convert<S, Float64>, convert<S, Float16>, convert<S, Bfloat16>, convert<S, Int32>, \
-   convert<S, Int64>, convert<S, Uint8>, convert<S, Bool>}
+#define CASTS(S)                                                                        \
+  {convert<S, Float32>, convert<S, Float64>, convert<S, Float16>, convert<S, Bfloat16>, \
+   convert<S, Int32>,   convert<S, Int64>,   convert<S, Uint8>,   convert<S, Bool>}
 
 extern "C" const CopyKernels NEEDLE_ISA_NAME(copy) = {
-    {CASTS(Float32), CASTS(Float64), CASTS(Float16), CASTS(Bfloat16), CASTS(Int32), CASTS(Int64), CASTS(Uint8),
-     CASTS(Bool)},
+    {CASTS(Float32), CASTS(Float64), CASTS(Float16), CASTS(Bfloat16), CASTS(Int32), CASTS(Int64),
+     CASTS(Uint8), CASTS(Bool)},
     {transpose_plain<uint8_t>, transpose_plain<uint16_t>, transpose_vectors<uint32_t, W>,
      transpose_vectors<uint64_t, WD>}};

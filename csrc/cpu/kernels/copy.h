@@ -7,7 +7,8 @@
 typedef int32_t (*CastLoop)(const void* x, void* y, int64_t n);
 
 // y[i * y_step + j] = x[j * x_step + i] for i < rows, j < cols; steps in elements.
-typedef void (*TransposeTile)(const void* x, int64_t x_step, void* y, int64_t y_step, int64_t rows, int64_t cols);
+typedef void (*TransposeTile)(const void* x, int64_t x_step, void* y, int64_t y_step, int64_t rows,
+                              int64_t cols);
 
 struct CopyKernels {
   // By dtype code, source first.

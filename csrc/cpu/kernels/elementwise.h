@@ -1,6 +1,7 @@
 // Which elementwise ops there are, and the per-level tables of their inner loops (unary.cpp, binary.cpp).
-// Shared by the driver and the ISA files, so it holds plain data only. Every loop reads and writes n contiguous
-// elements; the output may be exactly one of the inputs. Null where an op has no meaning for a dtype.
+// Shared by the driver and the ISA files, so it holds plain data only. Every loop reads and writes n
+// contiguous elements; the output may be exactly one of the inputs. Null where an op has no meaning for a
+// dtype.
 #pragma once
 #include <stdint.h>
 

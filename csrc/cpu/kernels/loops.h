@@ -1,6 +1,6 @@
-// Turns the lines of scalar_ops.h into loops over contiguous memory: whole vectors for floats (the last partial
-// vector is padded, so that an element's result does not depend on where it stands), plain loops that the
-// compiler vectorises for integers and for bool results. Included by ISA files only.
+// Turns the lines of scalar_ops.h into loops over contiguous memory: whole vectors for floats (the last
+// partial vector is padded, so that an element's result does not depend on where it stands), plain loops that
+// the compiler vectorises for integers and for bool results. Included by ISA files only.
 #pragma once
 #include "vmath.h"
 
@@ -26,9 +26,9 @@ inline vf floor_divide(vf a, vf b) { return each<vf, float, W, float_floor_divid
 inline vd floor_divide(vd a, vd b) { return each<vd, double, WD, float_floor_divide<double>>(a, b); }
 inline vf floor_remainder(vf a, vf b) { return each<vf, float, W, float_floor_remainder<float>>(a, b); }
 inline vd floor_remainder(vd a, vd b) { return each<vd, double, WD, float_floor_remainder<double>>(a, b); }
-#define NEEDLE_INTEGER(T)                                                             \
-  inline T power(T a, T b) { return integer_power<T>(a, b); }                         \
-  inline T floor_divide(T a, T b) { return integer_floor_divide<T>(a, b); }           \
+#define NEEDLE_INTEGER(T)                                                   \
+  inline T power(T a, T b) { return integer_power<T>(a, b); }               \
+  inline T floor_divide(T a, T b) { return integer_floor_divide<T>(a, b); } \
   inline T floor_remainder(T a, T b) { return integer_floor_remainder<T>(a, b); }
 NEEDLE_INTEGER(int32_t)
 NEEDLE_INTEGER(int64_t)

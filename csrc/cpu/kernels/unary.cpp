@@ -3,12 +3,12 @@
 
 namespace {
 
-#define OP(name, cost, ...)    \
-  struct name##_op {           \
-    template <typename T>      \
-    static inline T f(T x) {   \
-      return T(__VA_ARGS__);   \
-    }                          \
+#define OP(name, cost, ...)  \
+  struct name##_op {         \
+    template <typename T>    \
+    static inline T f(T x) { \
+      return T(__VA_ARGS__); \
+    }                        \
   };
 #define PREDICATE(name, cost, ...) \
   struct name##_op {               \
@@ -23,12 +23,12 @@ NEEDLE_UNARY_BOOL(PREDICATE)
 }  // namespace
 
 #define FLOAT(name, cost, ...) {unary_vectors<name##_op, float>, unary_vectors<name##_op, double>},
-#define NUMBER(name, cost, ...)                                                 \
-  {unary_vectors<name##_op, float>, unary_vectors<name##_op, double>,           \
+#define NUMBER(name, cost, ...)                                                        \
+  {unary_vectors<name##_op, float>, unary_vectors<name##_op, double>,                  \
    unary_plain<name##_op, int32_t, int32_t>, unary_plain<name##_op, int64_t, int64_t>, \
    unary_plain<name##_op, uint8_t, uint8_t>},
-#define BOOL(name, cost, ...)                                                   \
-  {unary_plain<name##_op, float, uint8_t>, unary_plain<name##_op, double, uint8_t>, \
+#define BOOL(name, cost, ...)                                                          \
+  {unary_plain<name##_op, float, uint8_t>, unary_plain<name##_op, double, uint8_t>,    \
    unary_plain<name##_op, int32_t, uint8_t>, unary_plain<name##_op, int64_t, uint8_t>, \
    unary_plain<name##_op, uint8_t, uint8_t>},
 

@@ -61,12 +61,12 @@ inline V each(V x, V y) {
   return load(lane);
 }
 
-#define NEEDLE_LANES(name, of_float, of_double)                  \
+#define NEEDLE_LANES(name, of_float, of_double)                    \
   inline vf name(vf x) { return each<vf, float, W, of_float>(x); } \
   inline vd name(vd x) { return each<vd, double, WD, of_double>(x); }
 #define NEEDLE_DOUBLE_LANES(name, of_double) \
   inline vd name(vd x) { return each<vd, double, WD, of_double>(x); }
-#define NEEDLE_LANES2(name, of_float, of_double)                                \
+#define NEEDLE_LANES2(name, of_float, of_double)                            \
   inline vf name(vf x, vf y) { return each<vf, float, W, of_float>(x, y); } \
   inline vd name(vd x, vd y) { return each<vd, double, WD, of_double>(x, y); }
 
@@ -85,7 +85,7 @@ NEEDLE_DOUBLE_LANES(sin, ::sin)
 NEEDLE_DOUBLE_LANES(cos, ::cos)
 NEEDLE_DOUBLE_LANES(tanh, ::tanh)
 NEEDLE_DOUBLE_LANES(erf, ::erf)
-NEEDLE_LANES2(power, ::powf, ::pow)
+inline vd power(vd x, vd y) { return each<vd, double, WD, ::pow>(x, y); }
 NEEDLE_LANES2(atan2, ::atan2f, ::atan2)
 
 // Loops over builtins that every level has as one vector instruction.
@@ -141,6 +141,12 @@ inline vf exp(vf x) {
   // Two factors, so that overflow and subnormal results round once.
   const vi half = e.n >> 1;
   return (e.q + 1.0f) * power_of_two(half) * power_of_two(e.n - half);
+}
+
+// For |x| <= 87.
+inline vf exp_bounded(vf x) {
+  const Reduced e = reduce_exp(x);
+  return (e.q + 1.0f) * power_of_two(e.n);
 }
 
 // For x in [-20, 89] or NaN.
@@ -242,7 +248,7 @@ inline vf erf(vf x) {
   r = fma(r, t, splat(-6.34846687e-1f));
   r = fma(r, t, splat(-1.28717512e-1f));
   r = fma(r, t, -t);
-  const vf high = copysign(1.0f - exp(r), x);
+  const vf high = copysign(1.0f - exp_bounded(r), x);
   vf p = fma(splat(-5.96761703e-4f), s, splat(4.99119423e-3f));
   p = fma(p, s, splat(-2.67681349e-2f));
   p = fma(p, s, splat(1.12819925e-1f));
@@ -299,14 +305,75 @@ inline vf cos(vf x) {
   return sine_bounded(x, 1);
 }
 
+// --- Powers: 2^(b log2 a) in double precision, half a vector at a time ---
+
+typedef float half_vf __attribute__((vector_size(NEEDLE_VECTOR_BYTES / 2)));
+
+constexpr double kDoubleMagic = 6755399441055744.0;  // 1.5 * 2^52
+constexpr int64_t kDoubleMagicBits = 0x4338000000000000;
+
+// a^b for floats a >= 0 and b, NaN where log2(a) b has no value.
+inline vd power_magnitude(vd a, vd b) {
+  const vl above = (vl)a - 0x3fe6a09e667f3bcd;  // sqrt(1/2)
+  const vd m = (vd)((above & 0xfffffffffffff) + 0x3fe6a09e667f3bcd);
+  const vd e = (vd)((above >> 52) + kDoubleMagicBits) - kDoubleMagic;
+  // log(m) = 2 artanh((m - 1) / (m + 1))
+  const vd s = (m - 1.0) / (m + 1.0), z = s * s;
+  vd p = fma(splat(1.0 / 13), z, splat(1.0 / 11));
+  p = fma(p, z, splat(1.0 / 9));
+  p = fma(p, z, splat(1.0 / 7));
+  p = fma(p, z, splat(1.0 / 5));
+  p = fma(p, z, splat(1.0 / 3));
+  p = fma(p, z, splat(1.0));
+  vd log2a = fma(s * 2.8853900817779268147, p, e);
+  log2a = a == 0.0 ? splat(-__builtin_inf()) : log2a;
+  log2a = a < __builtin_inf() ? log2a : a;  // infinity and NaN
+  vd t = b * log2a;
+  t = t > 200.0 ? splat(200.0) : t;
+  t = t < -200.0 ? splat(-200.0) : t;
+  const vd shifted = t + kDoubleMagic;
+  const vd r = (t - (shifted - kDoubleMagic)) * 0.69314718055994530942;
+  vd q = fma(splat(1.0 / 40320), r, splat(1.0 / 5040));
+  q = fma(q, r, splat(1.0 / 720));
+  q = fma(q, r, splat(1.0 / 120));
+  q = fma(q, r, splat(1.0 / 24));
+  q = fma(q, r, splat(1.0 / 6));
+  q = fma(q, r, splat(0.5));
+  q = fma(q, r, splat(1.0));
+  q = fma(q, r, splat(1.0));
+  return q * (vd)(((vl)shifted - kDoubleMagicBits + 1023) << 52);
+}
+
+// 0.6 ulp, with the special values of C's pow.
+inline vf power(vf a, vf b) {
+  const vf size = abs(a);
+  half_vf sizes[2], exponents[2];
+  __builtin_memcpy(sizes, &size, sizeof size);
+  __builtin_memcpy(exponents, &b, sizeof b);
+  for (int i = 0; i < 2; i++) {
+    const vd y =
+        power_magnitude(__builtin_convertvector(sizes[i], vd), __builtin_convertvector(exponents[i], vd));
+    sizes[i] = __builtin_convertvector(y, half_vf);
+  }
+  vf y;
+  __builtin_memcpy(&y, sizes, sizeof y);
+  const vf half = b * 0.5f;
+  const vi whole = rint(b) == b, odd = whole & (rint(half) != half);
+  const vi negative = bits(a) < 0;
+  y = odd & negative ? -y : y;
+  y = (a < 0.0f) & (a > -INFINITY) & ~whole ? splat(NAN) : y;
+  const vi endless = (size == 1.0f) & (abs(b) == INFINITY);
+  return (b == 0.0f) | (a == 1.0f) | endless ? splat(1.0f) : y;
+}
+
 // --- Integers and scalars ---
 
 // Integers have no fraction.
-#define NEEDLE_INTEGER(T)                         \
-  inline T floor(T x) { return x; }               \
-  inline T ceil(T x) { return x; }                \
-  inline T rint(T x) { return x; }                \
-  inline T trunc(T x) { return x; }               \
+#define NEEDLE_INTEGER(T)           \
+  inline T floor(T x) { return x; } \
+  inline T ceil(T x) { return x; }  \
+  inline T rint(T x) { return x; }  \
+  inline T trunc(T x) { return x; } \
   inline bool is_infinite(T) { return false; }
 NEEDLE_INTEGER(int32_t)
 NEEDLE_INTEGER(int64_t)
