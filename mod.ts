@@ -112,3 +112,4 @@ export {
 export * as nn from "./lib/nn/mod.ts";
 export * as optim from "./lib/optim/mod.ts";
 export * as data from "./lib/data/mod.ts";
+export { autocast, type AutocastOptions, GradScaler, type GradScalerOptions } from "./lib/amp.ts";

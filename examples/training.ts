@@ -188,7 +188,7 @@ function watchInterrupt(): void {
 
 function schedulerOf(
   flags: Flags,
-  optimizer: ndl.optim.Optimizer,
+  optimizer: ndl.optim.Adam,
   stepsPerEpoch: number,
 ): { scheduler: ndl.optim.lrScheduler.LRScheduler | null; perStep: boolean } {
   const steps = Math.max(1, flags.epochs * stepsPerEpoch);
@@ -222,7 +222,7 @@ function schedulerOf(
 /** Loss and accuracy of `model` on a set, without training. */
 async function evaluate(
   model: ndl.nn.Layer,
-  loader: ndl.data.DataLoader,
+  loader: AsyncIterable<[ndl.Tensor, ndl.Tensor, ...ndl.Tensor[]]>,
   dtype: ndl.DType,
 ): Promise<Pass> {
   model.eval();
@@ -256,7 +256,7 @@ export async function trainClassifier(
   data: DataPair,
   flags: Flags,
 ): Promise<{ train: Pass; test: Pass; best: number }> {
-  const train: ndl.data.Dataset = flags.limit === null ? data.train : new ndl.data.Subset(
+  const train = flags.limit === null ? data.train : new ndl.data.Subset(
     data.train,
     Array.from({ length: Math.min(flags.limit, data.train.length) }, (_, i) => i),
   );

@@ -3,6 +3,7 @@
 import { ops } from "../../lib/ops/mod.ts";
 import { elementwiseOps } from "../../lib/ops/elementwise.ts";
 import type { OpSample } from "./sample.ts";
+import { attentionSamples } from "./attention.ts";
 import { convSamples } from "./conv.ts";
 import { indexSamples } from "./index.ts";
 import { layoutSamples } from "./layout.ts";
@@ -13,6 +14,7 @@ import { optimSamples } from "./optim.ts";
 import { poolSamples } from "./pool.ts";
 import { randomSamples } from "./random.ts";
 import { reduceSamples } from "./reduce.ts";
+import { rnnSamples } from "./rnn.ts";
 import { softmaxSamples } from "./softmax.ts";
 import { sortSamples } from "./sort.ts";
 
@@ -30,4 +32,6 @@ export const samples = {
   ...indexSamples,
   ...randomSamples,
   ...optimSamples,
+  ...rnnSamples,
+  ...attentionSamples,
 } satisfies Record<Exclude<keyof typeof ops, keyof typeof elementwiseOps>, readonly OpSample[]>;
