@@ -1,7 +1,6 @@
 """Writes functional_nn.json: results and gradients of torch.nn.functional in float64, for functional_nn_test.ts.
 
-"$k" stands for tensor k of the case; the gradients are those
-of sum(output * cos(1 + i)), i counting the output's elements in row-major order.
+"$k" stands for tensor k of the case; gradients are those of sum(output * cos(1 + i)), i counting its elements.
 """
 import json
 import pathlib
@@ -32,7 +31,7 @@ def case(name, tensors, args=("$0", "$1"), f=None, state=(), **options):
     w = torch.cos(1 + torch.arange(ys[0].numel(), dtype=torch.float64)).reshape(ys[0].shape)
     wanted = [t for i, t in enumerate(leaves) if i not in state]
     grads = torch.autograd.grad((ys[0] * w).sum(), wanted)
-    flat = lambda t: {"shape": list(t.shape), "values": [round(v, 12) for v in t.detach().flatten().tolist()]}
+    flat = lambda t: {"shape": list(t.shape), "values": [round(v, 9) for v in t.detach().flatten().tolist()]}
     cases.append({
         "name": camel(name),
         "tensors": [flat(t) for t in tensors],
@@ -53,14 +52,14 @@ case("linear", [tensor(4), tensor(5, 4)])
 case("linear", [tensor(3, 4), tensor(4)])
 case("bilinear", [tensor(2, 3), tensor(2, 4), tensor(5, 3, 4), tensor(5)], args=("$0", "$1", "$2"), bias="$3")
 
-x, w = tensor(2, 4, 6, 5), tensor(6, 4, 3, 3)
-case("conv2d", [x, w, tensor(6)], bias="$2", stride=[2, 1], padding=[1, 2])
+x, w = tensor(1, 2, 5, 4), tensor(4, 2, 3, 3)
+case("conv2d", [x, w, tensor(4)], bias="$2", stride=[2, 1], padding=[1, 2])
 case("conv2d", [x, w], padding="same")
-case("conv2d", [x, tensor(3, 4, 2, 4)], padding="same", dilation=[1, 2])
-case("conv2d", [x, tensor(2, 4, 2, 2)], padding="same")
-case("conv2d", [x, w], padding="valid", dilation=2)
-case("conv2d", [tensor(4, 6, 5), tensor(6, 2, 3, 3), tensor(6)], bias="$2", groups=2, padding=1)
-case("conv2d", [x, tensor(4, 1, 3, 3)], groups=4)
+case("conv2d", [x, tensor(3, 2, 2, 4)], padding="same", dilation=[1, 2])
+case("conv2d", [x, tensor(2, 2, 2, 2)], padding="same")
+case("conv2d", [tensor(1, 2, 6, 5), w], padding="valid", dilation=2)
+case("conv2d", [tensor(4, 5, 4), tensor(6, 2, 3, 3), tensor(6)], bias="$2", groups=2, padding=1)
+case("conv2d", [x, tensor(4, 1, 3, 3)], groups=2)
 case("conv1d", [tensor(2, 3, 7), tensor(4, 3, 3), tensor(4)], bias="$2", stride=2, padding=1)
 case("conv1d", [tensor(3, 7), tensor(4, 3, 2)], padding="same", dilation=3)
 case("conv_transpose2d", [tensor(2, 4, 3, 4), tensor(4, 3, 3, 2), tensor(3)], bias="$2", stride=2, padding=1,
@@ -70,13 +69,13 @@ case("conv_transpose2d", [tensor(1, 2, 3, 3), tensor(2, 2, 2, 2)], dilation=3, p
 case("conv_transpose1d", [tensor(2, 3, 5), tensor(3, 2, 3), tensor(2)], bias="$2", stride=3, output_padding=2)
 
 for options in [dict(), dict(stride=1), dict(stride=2, padding=1, ceil_mode=True), dict(dilation=2, stride=1)]:
-    case("max_pool2d", [tensor(2, 3, 7, 6)], args=("$0", 3), **options)
+    case("max_pool2d", [tensor(1, 2, 7, 6)], args=("$0", 3), **options)
 case("max_pool2d", [tensor(3, 5, 6)], args=("$0", [2, 3]), return_indices=True)
 for options in [dict(), dict(stride=2, padding=1), dict(stride=2, padding=1, ceil_mode=True, count_include_pad=False),
                 dict(ceil_mode=True, divisor_override=4)]:
-    case("avg_pool2d", [tensor(2, 3, 7, 6)], args=("$0", 3), **options)
+    case("avg_pool2d", [tensor(1, 2, 7, 6)], args=("$0", 3), **options)
 for size in [1, [3, 2], [None, 4], 9]:
-    case("adaptive_avg_pool2d", [tensor(2, 3, 7, 6)], args=("$0", size))
+    case("adaptive_avg_pool2d", [tensor(1, 2, 7, 6)], args=("$0", size))
 
 for shape in [(5, 3), (2, 3, 4), (2, 3, 4, 2)]:
     x, c = tensor(*shape), shape[1]
