@@ -5,7 +5,7 @@
 #include <atomic>
 
 #include "../common.h"
-#include "gemm_split.h"
+#include "gemm_packed.h"
 #include "kernels/rnn.h"
 
 namespace needle {
@@ -114,18 +114,6 @@ struct Product {
     }
   }
 
-  // Packs columns [first, first + n) of w (k, hidden).
-  void pack(const T* w, int64_t hidden, int64_t first) {
-    const int64_t limit = gemm_block(g.k, table.kc);
-    for (int64_t k0 = 0; k0 < g.k; k0 += limit) {
-      const int64_t kc = std::min(limit, g.k - k0);
-      for (int64_t j = 0; j < g.n; j += table.nr) {
-        table.panel(kc, std::min(table.nr, g.n - j), w + k0 * hidden + first + j, hidden, 1,
-                    packed() + k0 * g.packed_n + kc * j);
-      }
-    }
-  }
-
   // c (batch, n) = a (batch, k) times the packed weights, plus the bias, or plus what c holds.
   void run(const T* a, T* c, const T* bias, bool add) {
     g.a = a, g.a_rs = g.k, g.a_cs = 1;
@@ -195,7 +183,7 @@ int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, con
     T* const dh = product.extra;
     T* const carry = dh + size;
     if (ready) {
-      product.pack(w, sizes.hidden, share.first);
+      pack_factor(wide, share.width, w + share.first, sizes.hidden, 1, product.packed());
       for (int64_t i = 0; i < size; i++) {
         const int64_t at = i / share.width * sizes.hidden + share.first + i % share.width;
         dh[i] = gh ? gh[at] : T(0);
@@ -302,17 +290,17 @@ int32_t gru_layer_backward(const Sizes& sizes, const T* gates, const T* previous
 using namespace needle;
 
 // An argument of the surrounding function as a pointer to its first element.
-#define IN(name) at<T>(name, name##_off)
-#define OUT(name) at<T>(name, name##_off)
-// Runs the body with T as the type of the main dtype.
-#define BY_TYPE(...)                                                          \
-  if (main_dtype(dtypes) == kFloat32) {                                       \
-    typedef float T;                                                          \
-    __VA_ARGS__                                                               \
-  } else {                                                                    \
-    typedef double T;                                                         \
-    __VA_ARGS__                                                               \
-  }
+#define TENSOR(name) at<T>(name, name##_off)
+// Returns what `call` does with T as the type of the main dtype.
+#define RETURN_BY_TYPE(call)               \
+  do {                                     \
+    if (main_dtype(dtypes) == kFloat32) {  \
+      typedef float T;                     \
+      return call;                         \
+    }                                      \
+    typedef double T;                      \
+    return call;                           \
+  } while (0)
 
 NEEDLE_EXPORT int32_t needle_rnn_layer(const void* xg, double xg_off, const void* h0, double h0_off, const void* w,
                                        double w_off, void* y, double y_off, void* hn, double hn_off,
@@ -320,7 +308,7 @@ NEEDLE_EXPORT int32_t needle_rnn_layer(const void* xg, double xg_off, const void
                                        const double* desc) noexcept {
   Sizes sizes(desc);
   sizes.relu = desc[4] != 0;
-  BY_TYPE(return rnn_layer<T>(sizes, IN(xg), IN(h0), IN(w), OUT(y), OUT(hn), OUT(previous));)
+  RETURN_BY_TYPE(rnn_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(y), TENSOR(hn), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_rnn_layer_backward(const void* y, double y_off, const void* w, double w_off,
@@ -329,7 +317,7 @@ NEEDLE_EXPORT int32_t needle_rnn_layer_backward(const void* y, double y_off, con
                                                 double, const double* desc) noexcept {
   Sizes sizes(desc);
   sizes.relu = desc[4] != 0;
-  BY_TYPE(return rnn_layer_backward<T>(sizes, IN(y), IN(w), IN(gy), IN(gh), OUT(dx), OUT(dh0));)
+  RETURN_BY_TYPE(rnn_layer_backward<T>(sizes, TENSOR(y), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(dx), TENSOR(dh0)));
 }
 
 NEEDLE_EXPORT int32_t needle_lstm_layer(const void* xg, double xg_off, const void* h0, double h0_off,
@@ -338,8 +326,8 @@ NEEDLE_EXPORT int32_t needle_lstm_layer(const void* xg, double xg_off, const voi
                                         double gates_off, void* cells, double cells_off, void* previous,
                                         double previous_off, int32_t dtypes, double, const double* desc) noexcept {
   const Sizes sizes(desc);
-  BY_TYPE(return lstm_layer<T>(sizes, IN(xg), IN(h0), IN(c0), IN(w), OUT(y), OUT(hn), OUT(cn), OUT(gates),
-                               OUT(cells), OUT(previous));)
+  RETURN_BY_TYPE(lstm_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(c0), TENSOR(w), TENSOR(y), TENSOR(hn), TENSOR(cn), TENSOR(gates),
+                               TENSOR(cells), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_lstm_layer_backward(const void* gates, double gates_off, const void* cells,
@@ -350,8 +338,8 @@ NEEDLE_EXPORT int32_t needle_lstm_layer_backward(const void* gates, double gates
                                                  double dc0_off, int32_t dtypes, double,
                                                  const double* desc) noexcept {
   const Sizes sizes(desc);
-  BY_TYPE(return lstm_layer_backward<T>(sizes, IN(gates), IN(cells), IN(c0), IN(w), IN(gy), IN(gh), IN(gc), OUT(dx),
-                                        OUT(dh0), OUT(dc0));)
+  RETURN_BY_TYPE(lstm_layer_backward<T>(sizes, TENSOR(gates), TENSOR(cells), TENSOR(c0), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(gc), TENSOR(dx),
+                                        TENSOR(dh0), TENSOR(dc0)));
 }
 
 NEEDLE_EXPORT int32_t needle_gru_layer(const void* xg, double xg_off, const void* h0, double h0_off, const void* w,
@@ -359,7 +347,7 @@ NEEDLE_EXPORT int32_t needle_gru_layer(const void* xg, double xg_off, const void
                                        void* hn, double hn_off, void* gates, double gates_off, void* previous,
                                        double previous_off, int32_t dtypes, double, const double* desc) noexcept {
   const Sizes sizes(desc);
-  BY_TYPE(return gru_layer<T>(sizes, IN(xg), IN(h0), IN(w), IN(bias), OUT(y), OUT(hn), OUT(gates), OUT(previous));)
+  RETURN_BY_TYPE(gru_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(bias), TENSOR(y), TENSOR(hn), TENSOR(gates), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_gru_layer_backward(const void* gates, double gates_off, const void* previous,
@@ -368,6 +356,6 @@ NEEDLE_EXPORT int32_t needle_gru_layer_backward(const void* gates, double gates_
                                                 double dx_off, void* dr, double dr_off, void* dh0, double dh0_off,
                                                 int32_t dtypes, double, const double* desc) noexcept {
   const Sizes sizes(desc);
-  BY_TYPE(return gru_layer_backward<T>(sizes, IN(gates), IN(previous), IN(w), IN(gy), IN(gh), OUT(dx), OUT(dr),
-                                       OUT(dh0));)
+  RETURN_BY_TYPE(gru_layer_backward<T>(sizes, TENSOR(gates), TENSOR(previous), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(dx), TENSOR(dr),
+                                       TENSOR(dh0)));
 }

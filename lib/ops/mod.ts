@@ -1,5 +1,6 @@
 // The registry: every op of the library by name. Consumers (C header, kernels, tests, conformance) are total over it.
 
+import { attentionOps } from "./attention.ts";
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
 import { indexOps } from "./index.ts";
@@ -18,6 +19,7 @@ import { sortOps } from "./sort.ts";
 
 /** All ops. */
 export const ops = {
+  ...attentionOps,
   ...elementwiseOps,
   ...indexOps,
   ...layoutOps,
