@@ -112,7 +112,7 @@ export const VARIABLES = {
 export type VariableName = keyof typeof VARIABLES;
 
 /** What each kind of variable is read as. */
-interface VariableValues {
+export interface VariableValues {
   string: string;
   count: number;
   flag: boolean;
