@@ -113,9 +113,13 @@ export type VariableName = keyof typeof VARIABLES;
 
 /** What each kind of variable is read as. */
 export interface VariableValues {
+  /** The text itself. */
   string: string;
+  /** A whole number from 1 to 4096. */
   count: number;
+  /** 0 or 1. */
   flag: boolean;
+  /** Parts between commas, without spaces around them. */
   list: string[];
 }
 
