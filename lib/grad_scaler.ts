@@ -70,7 +70,11 @@ export class GradScaler {
   #growthTracker = 0;
   #optimizers = new Map<ScalableOptimizer, Progress>();
 
-  /** @throws RangeError for factors and counts that do not fit */
+  /**
+   * Makes a scaler.
+   *
+   * @throws RangeError for factors and counts that do not fit
+   */
   constructor(options: GradScalerOptions = {}) {
     const known = ["initScale", "growthFactor", "backoffFactor", "growthInterval", "enabled"];
     checkOptions("GradScaler", options, known);

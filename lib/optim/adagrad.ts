@@ -28,8 +28,8 @@ export interface AdagradOptions {
   readonly maximize?: boolean;
 }
 
-/** State of one parameter. */
-interface AdagradState {
+/** State of one parameter of Adagrad. */
+export interface AdagradState {
   step: number;
   readonly sum: Tensor;
 }
@@ -45,12 +45,15 @@ const rules = new OptionRules<AdagradOptions>({
 
 /** Adagrad: gradients divided by the root of the sum of all their squares. */
 export class Adagrad extends Optimizer<AdagradOptions, AdagradState> {
+  /** @internal What the state of a parameter holds. */
   protected readonly fields: Readonly<Record<string, StateField>> = {
     step: "count",
     sum: "tensor",
   };
 
   /**
+   * Makes an optimiser for `params`.
+   *
    * @param params tensors, or groups `{ params, lr, ... }`
    * @throws TypeError, RangeError or Error for options and params that do not fit
    */
@@ -58,12 +61,14 @@ export class Adagrad extends Optimizer<AdagradOptions, AdagradState> {
     super(params, options, rules);
   }
 
+  /** @internal Makes the state of a new parameter. */
   protected override initialize(param: Tensor, group: ParamGroup<AdagradOptions>): void {
     const sum = stateLike(param);
     noGrad(() => sum.fill_(group.initialAccumulatorValue));
     this.state.set(param, { step: 0, sum });
   }
 
+  /** @internal Updates one parameter in place. */
   protected override update(param: Tensor, grad: Tensor, group: ParamGroup<AdagradOptions>): void {
     if (!this.state.has(param)) this.initialize(param, group);
     const own = this.state.get(param)!;

@@ -28,31 +28,28 @@ export interface AdamOptions {
   readonly maximize?: boolean;
 }
 
-/** State of one parameter. */
-interface AdamState {
+/** State of one parameter of Adam. */
+export interface AdamState {
   step: number;
   readonly expAvg: Tensor;
   readonly expAvgSq: Tensor;
   maxExpAvgSq?: Tensor;
 }
 
-function rulesOf(weightDecay: number): OptionRules<AdamOptions> {
-  return new OptionRules<AdamOptions>({
-    lr: nonNegative(1e-3),
-    betas: rates([0.9, 0.999]),
-    eps: nonNegative(1e-8),
-    weightDecay: nonNegative(weightDecay),
-    amsgrad: flag(false),
-    maximize: flag(false),
-  });
-}
+const rules = new OptionRules<AdamOptions>({
+  lr: nonNegative(1e-3),
+  betas: rates([0.9, 0.999]),
+  eps: nonNegative(1e-8),
+  weightDecay: nonNegative(0),
+  amsgrad: flag(false),
+  maximize: flag(false),
+});
 
-const adamRules = rulesOf(0), adamWRules = rulesOf(0.01);
-
-/** What Adam and AdamW share. */
-abstract class AdamBase extends Optimizer<AdamOptions, AdamState> {
-  /** Whether weight decay acts on the parameter directly instead of through the gradient. */
-  protected abstract readonly decoupled: boolean;
+/** Adam: steps scaled by running averages of the gradient and of its square. */
+export class Adam extends Optimizer<AdamOptions, AdamState> {
+  /** @internal Whether weight decay acts on the parameter directly instead of through the gradient. */
+  protected readonly decoupled: boolean = false;
+  /** @internal What the state of a parameter holds. */
   protected readonly fields: Readonly<Record<string, StateField>> = {
     step: "count",
     expAvg: "tensor",
@@ -60,6 +57,17 @@ abstract class AdamBase extends Optimizer<AdamOptions, AdamState> {
     maxExpAvgSq: "tensor?",
   };
 
+  /**
+   * Makes an optimiser for `params`.
+   *
+   * @param params tensors, or groups `{ params, lr, ... }`
+   * @throws TypeError, RangeError or Error for options and params that do not fit
+   */
+  constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
+    super(params, options, rules);
+  }
+
+  /** @internal Updates one parameter in place. */
   protected override update(param: Tensor, grad: Tensor, group: ParamGroup<AdamOptions>): void {
     let own = this.state.get(param);
     if (own === undefined) {
@@ -84,28 +92,18 @@ abstract class AdamBase extends Optimizer<AdamOptions, AdamState> {
   }
 }
 
-/** Adam: steps scaled by running averages of the gradient and of its square. */
-export class Adam extends AdamBase {
-  protected readonly decoupled = false;
-
-  /**
-   * @param params tensors, or groups `{ params, lr, ... }`
-   * @throws TypeError, RangeError or Error for options and params that do not fit
-   */
-  constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
-    super(params, options, adamRules);
-  }
-}
-
 /** Adam with decoupled weight decay. */
-export class AdamW extends AdamBase {
-  protected readonly decoupled = true;
+export class AdamW extends Adam {
+  /** @internal Weight decay acts on the parameter directly. */
+  protected override readonly decoupled: boolean = true;
 
   /**
+   * Makes an optimiser for `params`.
+   *
    * @param params tensors, or groups `{ params, lr, ... }`
    * @throws TypeError, RangeError or Error for options and params that do not fit
    */
   constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
-    super(params, options, adamWRules);
+    super(params, { ...options, weightDecay: options.weightDecay ?? 0.01 });
   }
 }

@@ -49,7 +49,11 @@ export class StepLR extends LRScheduler {
   /** @internal Factor of a reduction. */
   protected readonly gamma: number;
 
-  /** @throws RangeError for a step size or gamma that does not fit */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for a step size or gamma that does not fit
+   */
   constructor(optimizer: ScheduledOptimizer, stepSize: number, options: GammaOptions = {}) {
     super(optimizer, options, ["gamma", "lastEpoch"]);
     this.stepSize = checkCount("StepLR", "stepSize", stepSize, 1);
@@ -57,11 +61,13 @@ export class StepLR extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const due = this.lastEpoch !== 0 && this.lastEpoch % this.stepSize === 0;
     return due ? this.lrs.map((lr) => lr * this.gamma) : this.lrs;
   }
 
+  /** @internal The learning rates of this epoch, from the first ones. */
   protected override direct(): number[] {
     const factor = this.gamma ** Math.floor(this.lastEpoch / this.stepSize);
     return this.baseLrs.map((lr) => lr * factor);
@@ -75,7 +81,11 @@ export class MultiStepLR extends LRScheduler {
   /** @internal Factor of a reduction. */
   protected readonly gamma: number;
 
-  /** @throws RangeError for milestones that are no whole numbers, or a gamma that is no number */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for milestones that are no whole numbers, or a gamma that is no number
+   */
   constructor(
     optimizer: ScheduledOptimizer,
     milestones: readonly number[],
@@ -88,11 +98,13 @@ export class MultiStepLR extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const here = this.milestones.filter((m) => m === this.lastEpoch).length;
     return here === 0 ? this.lrs : this.lrs.map((lr) => lr * this.gamma ** here);
   }
 
+  /** @internal The learning rates of this epoch, from the first ones. */
   protected override direct(): number[] {
     const factor = this.gamma ** countUpTo(this.milestones, this.lastEpoch);
     return this.baseLrs.map((lr) => lr * factor);
@@ -104,17 +116,23 @@ export class ExponentialLR extends LRScheduler {
   /** @internal Factor of an epoch. */
   protected readonly gamma: number;
 
-  /** @throws RangeError for a gamma that is no number */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for a gamma that is no number
+   */
   constructor(optimizer: ScheduledOptimizer, gamma: number, options: LastEpoch = {}) {
     super(optimizer, options, ["lastEpoch"]);
     this.gamma = checkNumber("ExponentialLR", "gamma", gamma);
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     return this.initial ? this.lrs : this.lrs.map((lr) => lr * this.gamma);
   }
 
+  /** @internal The learning rates of this epoch, from the first ones. */
   protected override direct(): number[] {
     return this.baseLrs.map((lr) => lr * this.gamma ** this.lastEpoch);
   }
@@ -139,7 +157,11 @@ export class LinearLR extends LRScheduler {
   /** @internal Epochs from start to end. */
   protected readonly totalIters: number;
 
-  /** @throws RangeError for factors outside of [0, 1], a start factor of 0, or a count that does not fit */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for factors outside of [0, 1], a start factor of 0, or a count that does not fit
+   */
   constructor(optimizer: ScheduledOptimizer, options: LinearLROptions = {}) {
     super(optimizer, options, ["startFactor", "endFactor", "totalIters", "lastEpoch"]);
     const { startFactor = 1 / 3, endFactor = 1, totalIters = 5 } = options;
@@ -162,6 +184,7 @@ export class LinearLR extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const { startFactor, endFactor, totalIters, lastEpoch } = this;
     if (lastEpoch === 0) return this.lrs.map((lr) => lr * startFactor);
@@ -171,6 +194,7 @@ export class LinearLR extends LRScheduler {
     return this.lrs.map((lr) => lr * factor);
   }
 
+  /** @internal The learning rates of this epoch, from the first ones. */
   protected override direct(): number[] {
     const { startFactor, endFactor, totalIters, lastEpoch } = this;
     const part = Math.min(totalIters, lastEpoch) / totalIters;
@@ -191,7 +215,11 @@ export class CosineAnnealingLR extends LRScheduler {
   /** @internal The lowest learning rate. */
   protected readonly etaMin: number;
 
-  /** @throws RangeError for a `tMax` below 1 or an `etaMin` that is no number */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for a `tMax` below 1 or an `etaMin` that is no number
+   */
   constructor(
     optimizer: ScheduledOptimizer,
     tMax: number,
@@ -203,6 +231,7 @@ export class CosineAnnealingLR extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const { tMax, etaMin, lastEpoch } = this;
     if (this.initial) return this.lrs;
@@ -216,6 +245,7 @@ export class CosineAnnealingLR extends LRScheduler {
     return this.lrs.map((lr) => ratio * (lr - etaMin) + etaMin);
   }
 
+  /** @internal The learning rates of this epoch, from the first ones. */
   protected override direct(): number[] {
     const height = (1 + Math.cos(Math.PI * this.lastEpoch / this.tMax)) / 2;
     return this.baseLrs.map((lr) => this.etaMin + (lr - this.etaMin) * height);
@@ -241,7 +271,11 @@ export class CosineAnnealingWarmRestarts extends LRScheduler {
   /** @internal Epochs since the last restart. */
   protected since: number;
 
-  /** @throws RangeError for periods that are no positive whole numbers, or an `etaMin` that is no number */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for periods that are no positive whole numbers, or an `etaMin` that is no number
+   */
   constructor(optimizer: ScheduledOptimizer, t0: number, options: WarmRestartsOptions = {}) {
     super(optimizer, options, ["tMult", "etaMin", "lastEpoch"]);
     const what = "CosineAnnealingWarmRestarts";
@@ -253,11 +287,13 @@ export class CosineAnnealingWarmRestarts extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const height = (1 + Math.cos(Math.PI * this.since / this.period)) / 2;
     return this.baseLrs.map((lr) => this.etaMin + (lr - this.etaMin) * height);
   }
 
+  /** Goes to the next epoch and assigns its learning rates. */
   override step(): void {
     if (this.lastEpoch < 0) this.since = 0;
     else if (++this.since >= this.period) {
@@ -276,6 +312,8 @@ export class LambdaLR extends LRScheduler {
   readonly #lambdas: readonly LRLambda[];
 
   /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
    * @throws TypeError for something that is no function
    * @throws RangeError where the number of functions is not that of the groups
    */
@@ -304,6 +342,7 @@ export class LambdaLR extends LRScheduler {
     this._start();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     return this.baseLrs.map((lr, i) => lr * this.#lambdas[i]!(this.lastEpoch));
   }
@@ -316,6 +355,8 @@ export class SequentialLR extends LRScheduler {
   readonly #schedulers: readonly LRScheduler[];
 
   /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
    * @throws RangeError where there is not one milestone less than schedules
    * @throws TypeError for a schedule of another optimiser, or one that needs a metric
    */
@@ -357,6 +398,7 @@ export class SequentialLR extends LRScheduler {
     this.lastLr = first.getLastLr();
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const active = countUpTo(this.milestones, this.lastEpoch);
     const scheduler = this.#schedulers[active]!;
@@ -365,6 +407,7 @@ export class SequentialLR extends LRScheduler {
     return scheduler.getLastLr();
   }
 
+  /** @internal Takes the first steps back. */
   override _undo(): void {
     for (const s of this.#schedulers) s._undo();
   }
@@ -374,6 +417,11 @@ export class SequentialLR extends LRScheduler {
     return { ...super.stateDict(), schedulers: this.#schedulers.map((s) => s.stateDict()) };
   }
 
+  /**
+   * Takes over settings and counters, those of the schedules included.
+   *
+   * @throws Error where the state is not one of these schedules; nothing is written then
+   */
   override loadStateDict(state: SchedulerState): void {
     this._checkState(state);
     const { schedulers, ...own } = state;
@@ -381,6 +429,7 @@ export class SequentialLR extends LRScheduler {
     this.#schedulers.forEach((s, i) => s.loadStateDict((schedulers as SchedulerState[])[i]!));
   }
 
+  /** @internal Throws where `state` does not fit. */
   override _checkState(state: SchedulerState): void {
     super._checkState(state);
     const { length } = state["schedulers"] as unknown[];

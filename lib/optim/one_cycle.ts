@@ -91,6 +91,8 @@ export class OneCycleLR extends LRScheduler {
   protected readonly maxMomenta: number[];
 
   /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
    * @param maxLr the highest learning rate, for all groups or for each
    * @throws RangeError for values that do not fit; TypeError without a number of steps
    * @throws Error with `cycleMomentum` where the optimiser has no momentum
@@ -154,6 +156,7 @@ export class OneCycleLR extends LRScheduler {
     return to + (from - to) / 2 * (Math.cos(Math.PI * part) + 1);
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     const at = this.lastEpoch;
     if (at > this.totalSteps) {

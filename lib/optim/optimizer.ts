@@ -82,6 +82,8 @@ export abstract class Optimizer<O extends LearningRate, S extends object> {
   readonly #rules: OptionRules<O>;
 
   /**
+   * Checks params and options, and makes the groups.
+   *
    * @param params tensors, or groups `{ params, ...options }`
    * @throws TypeError for unknown options, and for params that are no tensors
    * @throws RangeError for values that no optimiser can work with

@@ -73,7 +73,11 @@ export class ReduceLROnPlateau extends LRScheduler {
   /** @internal Epochs without improvement. */
   protected numBadEpochs = 0;
 
-  /** @throws RangeError for options that do not fit */
+  /**
+   * Starts the schedule: the optimizer gets the learning rates of epoch 0.
+   *
+   * @throws RangeError for options that do not fit
+   */
   constructor(optimizer: ScheduledOptimizer, options: ReduceLROnPlateauOptions = {}) {
     const what = "ReduceLROnPlateau";
     checkOptions(what, options, names);
@@ -105,6 +109,7 @@ export class ReduceLROnPlateau extends LRScheduler {
     return min ? metric < bound : metric > bound;
   }
 
+  /** @internal The learning rates of this epoch, from the present ones. */
   protected override next(): number[] {
     return this.lrs.map((lr, i) => {
       const reduced = Math.max(lr * this.factor, this.minLrs[i]!);

@@ -29,8 +29,8 @@ export interface RMSpropOptions {
   readonly maximize?: boolean;
 }
 
-/** State of one parameter. */
-interface RMSpropState {
+/** State of one parameter of RMSprop. */
+export interface RMSpropState {
   step: number;
   readonly squareAvg: Tensor;
   momentumBuffer?: Tensor;
@@ -49,6 +49,7 @@ const rules = new OptionRules<RMSpropOptions>({
 
 /** RMSprop: gradients divided by a running root mean square. */
 export class RMSprop extends Optimizer<RMSpropOptions, RMSpropState> {
+  /** @internal What the state of a parameter holds. */
   protected readonly fields: Readonly<Record<string, StateField>> = {
     step: "count",
     squareAvg: "tensor",
@@ -57,6 +58,8 @@ export class RMSprop extends Optimizer<RMSpropOptions, RMSpropState> {
   };
 
   /**
+   * Makes an optimiser for `params`.
+   *
    * @param params tensors, or groups `{ params, lr, ... }`
    * @throws TypeError, RangeError or Error for options and params that do not fit
    */
@@ -64,6 +67,7 @@ export class RMSprop extends Optimizer<RMSpropOptions, RMSpropState> {
     super(params, options, rules);
   }
 
+  /** @internal Updates one parameter in place. */
   protected override update(param: Tensor, grad: Tensor, group: ParamGroup<RMSpropOptions>): void {
     let own = this.state.get(param);
     if (own === undefined) this.state.set(param, own = { step: 0, squareAvg: stateLike(param) });

@@ -3,9 +3,11 @@
 
 import { checkOptions } from "../options.ts";
 
-/** One option: its default, and what is wrong with a value (null: nothing). */
+/** What an option can be. */
 export interface Rule<T> {
+  /** Its default. */
   readonly fallback: T;
+  /** What is wrong with a value; null: nothing. */
   readonly problem: (value: unknown) => string | null;
 }
 
@@ -57,7 +59,11 @@ export class OptionRules<O> {
   readonly #rules: readonly (readonly [string, Rule<unknown>])[];
   readonly #together: (options: Required<O>) => string | null;
 
-  /** @param together what is wrong with options that are fine one by one */
+  /**
+   * A table of options.
+   *
+   * @param together what is wrong with options that are fine one by one
+   */
   constructor(
     rules: { readonly [K in keyof O]-?: Rule<O[K]> },
     together: (options: Required<O>) => string | null = () => null,

@@ -87,6 +87,8 @@ export abstract class LRScheduler {
   #initial = false;
 
   /**
+   * Notes where the schedule starts from.
+   *
    * @param known the names of the subclass's options
    * @throws TypeError for something that is no optimiser, or an unknown option
    * @throws Error for a resumed run whose groups lack `initialLr`

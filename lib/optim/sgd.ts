@@ -29,8 +29,8 @@ export interface SGDOptions {
   readonly maximize?: boolean;
 }
 
-/** State of one parameter. */
-interface SGDState {
+/** State of one parameter of SGD. */
+export interface SGDState {
   momentumBuffer?: Tensor;
 }
 
@@ -51,9 +51,12 @@ const rules = new OptionRules<SGDOptions>(
 
 /** Stochastic gradient descent. */
 export class SGD extends Optimizer<SGDOptions, SGDState> {
+  /** @internal What the state of a parameter holds. */
   protected readonly fields: Readonly<Record<string, StateField>> = { momentumBuffer: "tensor?" };
 
   /**
+   * Makes an optimiser for `params`.
+   *
    * @param params tensors, or groups `{ params, lr, ... }`
    * @throws TypeError, RangeError or Error for options and params that do not fit
    */
@@ -61,6 +64,7 @@ export class SGD extends Optimizer<SGDOptions, SGDState> {
     super(params, options, rules);
   }
 
+  /** @internal Updates one parameter in place. */
   protected override update(param: Tensor, grad: Tensor, group: ParamGroup<SGDOptions>): void {
     if (group.momentum === 0) {
       call(optimOps.sgdStep, [param, grad], group);
