@@ -30,7 +30,9 @@ export interface AdagradOptions {
 
 /** State of one parameter of Adagrad. */
 export interface AdagradState {
+  /** Steps so far. */
   step: number;
+  /** Sum of the squared gradients. */
   readonly sum: Tensor;
 }
 

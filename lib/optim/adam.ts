@@ -30,9 +30,13 @@ export interface AdamOptions {
 
 /** State of one parameter of Adam. */
 export interface AdamState {
+  /** Steps so far. */
   step: number;
+  /** Running average of the gradient. */
   readonly expAvg: Tensor;
+  /** Running average of its square. */
   readonly expAvgSq: Tensor;
+  /** The largest such average so far (amsgrad). */
   maxExpAvgSq?: Tensor;
 }
 

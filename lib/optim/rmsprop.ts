@@ -31,9 +31,13 @@ export interface RMSpropOptions {
 
 /** State of one parameter of RMSprop. */
 export interface RMSpropState {
+  /** Steps so far. */
   step: number;
+  /** Running average of the squared gradient. */
   readonly squareAvg: Tensor;
+  /** Decaying sum of steps. */
   momentumBuffer?: Tensor;
+  /** Running average of the gradient (centered). */
   gradAvg?: Tensor;
 }
 

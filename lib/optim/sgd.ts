@@ -31,6 +31,7 @@ export interface SGDOptions {
 
 /** State of one parameter of SGD. */
 export interface SGDState {
+  /** Decaying sum of gradients. */
   momentumBuffer?: Tensor;
 }
 
