@@ -88,16 +88,24 @@ void parallel_scatter(const Geometry& g, const F& f) {
   });
 }
 
+// Columns are walked in tiles of this width, so that the part of x that a tile reaches stays in the cache.
+constexpr int64_t kColumns = 64;
+
+int64_t tile_end(int64_t start, int64_t end) { return end - start < kColumns ? end : start + kColumns; }
+
 // f(target, source) for each element of an index-per-element scattering.
 template <typename I, typename F>
 void each_element(const Geometry& g, const I* index, const F& f) {
   parallel_scatter(g, [&](const Part& p) {
     for (int64_t o = p.outer0; o < p.outer1; o++) {
-      for (int64_t k = 0; k < g.count; k++) {
-        const int64_t row = (o * g.count + k) * g.inner;
-        for (int64_t c = p.inner0; c < p.inner1; c++) {
-          const int64_t i = int64_t(index[row + c]);
-          if (i >= p.target0 && i < p.target1) f((o * g.size + i) * g.inner + c, row + c);
+      for (int64_t c0 = p.inner0; c0 < p.inner1; c0 += kColumns) {
+        const int64_t c1 = tile_end(c0, p.inner1);
+        for (int64_t k = 0; k < g.count; k++) {
+          const int64_t row = (o * g.count + k) * g.inner;
+          for (int64_t c = c0; c < c1; c++) {
+            const int64_t i = int64_t(index[row + c]);
+            if (i >= p.target0 && i < p.target1) f((o * g.size + i) * g.inner + c, row + c);
+          }
         }
       }
     }
@@ -123,20 +131,25 @@ template <typename I, typename T>
 int32_t gather(const Geometry& g, const T* x, const I* index, T* y) {
   const int64_t n = g.outer * g.count * g.inner;
   const int32_t status = check(index, n, g.dim, g.size);
-  if (status != kOk) return status;
-  const int64_t row = g.count * g.inner;
-  parallel_for(n, kGrain / 4, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end;) {
-      const int64_t o = e / row;
-      const T* from = x + o * g.size * g.inner;
-      if (g.inner == 1) {
-        const int64_t stop = end < (o + 1) * row ? end : (o + 1) * row;
+  if (status != kOk || n == 0) return status;
+  if (g.inner == 1) {
+    parallel_for(n, kGrain / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t e = begin; e < end;) {
+        const int64_t o = e / g.count, left = (o + 1) * g.count, stop = end < left ? end : left;
+        const T* from = x + o * g.size;
         for (; e < stop; e++) y[e] = from[int64_t(index[e])];
-      } else {
-        const int64_t c = e % g.inner, left = end - e;
-        const int64_t run = left < g.inner - c ? left : g.inner - c;
-        for (int64_t j = 0; j < run; j++) y[e + j] = from[int64_t(index[e + j]) * g.inner + c + j];
-        e += run;
+      }
+    });
+    return kOk;
+  }
+  const int64_t tiles = (g.inner + kColumns - 1) / kColumns;
+  parallel_for(g.outer * tiles, kGrain / (4 * g.count * kColumns) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t o = task / tiles, c0 = task % tiles * kColumns, c1 = tile_end(c0, g.inner);
+      const T* from = x + o * g.size * g.inner;
+      for (int64_t k = 0; k < g.count; k++) {
+        const int64_t row = (o * g.count + k) * g.inner;
+        for (int64_t c = c0; c < c1; c++) y[row + c] = from[int64_t(index[row + c]) * g.inner + c];
       }
     }
   });
@@ -283,11 +296,30 @@ template <typename T>
 void count_parts(const T* x, int64_t n, int64_t* counts) {
   parallel_tasks(kParts, n < 4 * kGrain ? 1 : thread_count(), [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
-      int64_t count = 0;
-      for (int64_t i = part_start(n, p); i < part_start(n, p + 1); i++) count += x[i] != 0;
-      counts[p] = count;
+      counts[p] = 0;
+      for (int64_t i = part_start(n, p); i < part_start(n, p + 1);) {
+        // Counted in short runs and few bits, which vectorises well.
+        const int64_t stop = part_start(n, p + 1) - i < 128 ? part_start(n, p + 1) : i + 128;
+        uint8_t count = 0;
+        for (; i < stop; i++) count = uint8_t(count + (x[i] != 0));
+        counts[p] += count;
+      }
     }
   });
+}
+
+// Writes the coordinates of flat positions, a row each. Divisors are 32-bit where the tensor is small enough.
+template <typename U>
+void write_coordinates(const int64_t* flat, int64_t count, int64_t ndim, const double* shape, int64_t* rows) {
+  for (int64_t j = 0; j < count; j++, rows += ndim) {
+    U rest = U(flat[j]);
+    for (int64_t d = ndim - 1; d > 0; d--) {
+      const U size = U(shape[d]), quotient = rest / size;
+      rows[d] = int64_t(rest - quotient * size);
+      rest = quotient;
+    }
+    rows[0] = int64_t(rest);
+  }
 }
 
 template <typename T>
@@ -299,17 +331,23 @@ void list_nonzero(const T* x, int64_t n, int64_t ndim, const double* shape, int6
     starts[p] = total;
     total += count;
   }
+  if (ndim == 0) return;
   parallel_tasks(kParts, n < 4 * kGrain ? 1 : thread_count(), [&](int64_t begin, int64_t end) {
+    constexpr int64_t kRun = 512;
+    int64_t found[kRun];
     for (int64_t p = begin; p < end; p++) {
-      int64_t* row = y + starts[p] * ndim;
-      for (int64_t i = part_start(n, p); i < part_start(n, p + 1); i++) {
-        if (x[i] == 0) continue;
-        int64_t rest = i;
-        for (int64_t d = ndim - 1; d >= 0; d--) {
-          row[d] = rest % int64_t(shape[d]);
-          rest /= int64_t(shape[d]);
+      int64_t* rows = y + starts[p] * ndim;
+      for (int64_t i = part_start(n, p); i < part_start(n, p + 1);) {
+        const int64_t stop = part_start(n, p + 1) - i < kRun ? part_start(n, p + 1) : i + kRun;
+        int64_t count = 0;
+        for (; i < stop; i++) {  // without a branch on the data
+          found[count] = i;
+          count += x[i] != 0;
         }
-        row += ndim;
+        if (ndim == 1) memcpy(rows, found, size_t(count) * sizeof *found);
+        else if (n >> 32) write_coordinates<uint64_t>(found, count, ndim, shape, rows);
+        else write_coordinates<uint32_t>(found, count, ndim, shape, rows);
+        rows += count * ndim;
       }
     }
   });

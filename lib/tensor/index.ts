@@ -31,11 +31,18 @@ function positions(x: Tensor): Tensor {
   return y;
 }
 
+/** A tensor or mask that indexes the dims of a view from `dim` on (`given`: counted in the tensor indexed). */
+interface TensorIndex {
+  readonly dim: number;
+  readonly given: number;
+  readonly tensor: Tensor;
+}
+
 interface Located {
   /** The part that numbers and ranges select: a view. */
   readonly view: Tensor;
-  /** Per dim of the view the tensor that indexes it. */
-  readonly indices: readonly (Tensor | null)[];
+  /** Tensors and masks, by the dims of the view. */
+  readonly indices: readonly TensorIndex[];
 }
 
 /** How many dims an index speaks about. */
@@ -44,8 +51,7 @@ function dimsOf(x: Index): number {
   return isTensor(x) && x.dtype === "bool" ? x.ndim : 1;
 }
 
-/** The tensors of positions of a mask, one per dim. */
-function maskIndices(mask: Tensor, t: Tensor, dim: number): Tensor[] {
+function checkMask(mask: Tensor, t: Tensor, dim: number): void {
   const covered = t.shape.slice(dim, dim + mask.ndim);
   if (mask.ndim === 0 || !same(mask.shape, covered)) {
     throw new RangeError(
@@ -53,8 +59,6 @@ function maskIndices(mask: Tensor, t: Tensor, dim: number): Tensor[] {
         `the dims that it stands for are ${show(covered)}`,
     );
   }
-  const found = positions(mask);
-  return mask.shape.map((_, d) => found.select(1, d));
 }
 
 /** Applies numbers and ranges, and sorts out the rest. */
@@ -70,17 +74,16 @@ function locate(what: string, t: Tensor, items: readonly Index[]): Located {
   }
   const windows: DimWindow[] = t.shape.map((length) => ({ start: 0, length, step: 1 }));
   const numbers = new Map<number, number>();
-  const indices: (Tensor | null)[] = t.shape.map(() => null);
+  const tensors: { given: number; tensor: Tensor }[] = [];
   let ranged = false, d = 0;
   for (const x of items) {
     if (x === "...") d += t.ndim - used;
     else if (typeof x === "number") numbers.set(d++, x);
     else if (isTensor(x)) {
-      if (x.dtype === "bool") { for (const part of maskIndices(x, t, d)) indices[d++] = part; }
-      else {
-        checkIndexDType(what, x);
-        indices[d++] = x;
-      }
+      if (x.dtype === "bool") checkMask(x, t, d);
+      else checkIndexDType(what, x);
+      tensors.push({ given: d, tensor: x });
+      d += dimsOf(x);
     } else {
       if (x !== null && x !== undefined) {
         if (!Array.isArray(x)) {
@@ -94,11 +97,13 @@ function locate(what: string, t: Tensor, items: readonly Index[]): Located {
       d++;
     }
   }
-  let view = ranged || numbers.size === 0 ? makeView(layoutOps.window, t, { dims: windows }) : t;
+  const untouched = numbers.size === 0 && tensors.length === 0;
+  let view = ranged || untouched ? makeView(layoutOps.window, t, { dims: windows }) : t;
   for (const [dim, index] of [...numbers].sort((a, b) => b[0] - a[0])) {
     view = makeView(layoutOps.select, view, { dim, index });
   }
-  return { view, indices: indices.filter((_, i) => !numbers.has(i)) };
+  const before = (given: number): number => [...numbers.keys()].filter((n) => n < given).length;
+  return { view, indices: tensors.map((x) => ({ ...x, dim: x.given - before(x.given) })) };
 }
 
 interface Advanced {
@@ -113,15 +118,29 @@ interface Advanced {
 
 /** Turns index tensors into one tensor of positions in neighbouring dims. */
 function advanced({ view, indices }: Located): Advanced {
-  const dims = indices.flatMap((x, i) => x === null ? [] : [i]);
-  const shape = broadcast("index with tensors of shapes", ...dims.map((d) => indices[d]!.shape));
+  const first = indices[0]!;
+  if (indices.length === 1 && first.tensor.dtype === "bool") {
+    // A mask alone: positions in its dims, flattened, are all that is needed.
+    const found = positions(first.tensor.reshape(-1));
+    return { view, dim: first.dim, sizes: first.tensor.shape, rows: found.reshape(-1) };
+  }
+  const columns = indices.flatMap(({ dim, given, tensor }) => {
+    if (tensor.dtype !== "bool") return [{ dim, given, tensor }];
+    const found = positions(tensor);
+    return tensor.shape.map((_, i) => ({
+      dim: dim + i,
+      given: given + i,
+      tensor: found.select(1, i),
+    }));
+  });
+  const shape = broadcast("index with tensors of shapes", ...columns.map((c) => c.tensor.shape));
   let rows: Tensor | null = null;
-  for (const d of dims) {
-    const lead: Tensor | null = rows;
-    rows = call(ops.index, [indices[d]!.expand(shape), lead], { size: view.shape[d]!, dim: d })[0]!;
+  for (const { dim, given, tensor } of columns) {
+    const lead: Tensor | null = rows, size = view.shape[dim]!;
+    rows = call(ops.index, [tensor.expand(shape), lead], { size, dim: given })[0]!;
     lead?.dispose();
   }
-  const sizes = dims.map((d) => view.shape[d]!);
+  const dims = columns.map((c) => c.dim), sizes = dims.map((d) => view.shape[d]!);
   const neighbours = dims.every((d, i) => i === 0 || d === dims[i - 1]! + 1);
   if (neighbours) return { view, dim: dims[0]!, sizes, rows: rows! };
   const rest = view.shape.map((_, i) => i).filter((i) => !dims.includes(i));
@@ -151,7 +170,7 @@ export abstract class IndexTensor extends LayoutTensor {
    */
   get(...index: Index[]): Tensor {
     const located = locate("get", this.#self, index);
-    if (located.indices.every((x) => x === null)) return located.view;
+    if (located.indices.length === 0) return located.view;
     const { view, dim, sizes, rows } = advanced(located);
     const y = call(ops.indexSelect, [view, rows], { dim, sizes })[0]!;
     rows.dispose();
@@ -170,7 +189,7 @@ export abstract class IndexTensor extends LayoutTensor {
     const self = this.#self;
     checkInPlace("set", self);
     const located = locate("set", self, items);
-    if (located.indices.every((x) => x === null)) {
+    if (located.indices.length === 0) {
       located.view.copy_(value);
       return self;
     }
