@@ -80,6 +80,52 @@ for (const device of devices) {
   });
 }
 
+for (const device of devices) {
+  Deno.test(`a network on ${device} trains in mixed precision`, () => {
+    ndl.manualSeed(0);
+    const net = new ndl.nn.Sequential(
+      new ndl.nn.Conv2d(2, 4, 3, { padding: 1 }),
+      new ndl.nn.BatchNorm2d(4),
+      new ndl.nn.ReLU(),
+      new ndl.nn.Conv2d(4, 4, 3),
+      new ndl.nn.MaxPool2d(2),
+      new ndl.nn.Flatten(),
+      new ndl.nn.Linear(16, 5),
+      new ndl.nn.LayerNorm(5),
+    ).to(device);
+    const criterion = new ndl.nn.CrossEntropyLoss(), scaler = new GradScaler();
+    const optimizer = new ndl.optim.AdamW(net.parameters(), { lr: 0.02 });
+    const x = ndl.randn([4, 2, 6, 6], { device });
+    const y = ndl.tensor([0n, 1n, 2n, 3n], { device });
+    const losses: number[] = [];
+    for (let step = 0; step < 10; step++) {
+      optimizer.zeroGrad();
+      const loss = autocast(low, () => criterion.forward(net.forward(x), y));
+      losses.push(loss.item());
+      scaler.scale(loss).backward();
+      scaler.step(optimizer);
+      scaler.update();
+    }
+    for (const p of net.parameters()) assertEquals(p.dtype, "float32");
+    if (!(losses[9]! < losses[0]! / 2)) throw new Error(`it does not learn: ${losses.join(", ")}`);
+  });
+}
+
+Deno.test("operands that autocast brings together may differ in dtype; backward is left alone", () => {
+  const x = ndl.randn([2, 3, 4]), w = ndl.randn([4, 4], { requiresGrad: true });
+  autocast(low, () => {
+    const scores = x.matmul(x.transpose(1, 2)).softmax(-1);
+    assertEquals([scores.dtype, scores.matmul(x).dtype], ["float32", "bfloat16"]);
+    const product = x.matmul(w);
+    product.registerHook((g) => assertEquals(g.sum().dtype, "bfloat16"));
+    product.exp().sum().backward();
+    assertEquals(w.grad!.dtype, "float32");
+    assertEquals(x.matmul(w).dtype, "bfloat16");
+    assertThrows(() => x.matmul(x.to("float64").transpose(1, 2)), TypeError, "float64");
+  });
+  assertThrows(() => x.to("bfloat16").matmul(w), TypeError, "bfloat16");
+});
+
 Deno.test("regions nest, switch off, and end with their callback or block", () => {
   const x = ndl.ones([2, 2]);
   autocast(low, () => {

@@ -1,6 +1,7 @@
 // The backward pass: walks the recorded graph from the youngest node to the oldest, without recursion.
 // Gradients are the engine's own temporaries: each is given back to its pool as soon as it was used.
 
+import { setAutocast } from "../amp_mode.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { alias } from "../tensor/base.ts";
 import { closeScopeKeeping, openScope, track, unscoped } from "../scope.ts";
@@ -181,6 +182,7 @@ function run(
   const nodes = reach(roots, oldest);
   const pass: Pass = { ...options, needed: capture === null ? null : towards(nodes, capture) };
   const before = setGradEnabled(pass.createGraph);
+  const cast = setAutocast(null); // gradients have the dtypes that the forward pass chose
   try {
     unscoped(() => {
       seeds();
@@ -192,6 +194,7 @@ function run(
     });
   } finally {
     for (const node of nodes) node.pending = null;
+    setAutocast(cast);
     setGradEnabled(before);
   }
 }

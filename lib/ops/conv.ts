@@ -3,6 +3,7 @@
 // channels-last memory; weights are (K, C / groups, R, S) row-major.
 // Descriptor of all three: [N, C, H, W, K, R, S, P, Q, stride h, w, padding h, w, dilation h, w, groups].
 
+import { canMeet } from "../amp_mode.ts";
 import { isFloat } from "../dtype.ts";
 import { channelsLastStrides, show, windowSize } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -42,7 +43,7 @@ function checkFloat(name: string, ...tensors: readonly (Tensor | null)[]): void 
     );
   }
   for (const t of tensors) {
-    if (t !== null && t.dtype !== first.dtype) {
+    if (t !== null && !canMeet(t.dtype, first.dtype)) {
       throw new TypeError(
         `Cannot ${name} a ${first.dtype} tensor with a ${t.dtype} one: convert one of them with to(dtype) first`,
       );

@@ -1,6 +1,7 @@
 // Matrix products: batched with broadcasting, and the linear layer x wᵀ + b as one op.
 // Transposed operands are read through their strides; gradients are matrix products again.
 
+import { canMeet } from "../amp_mode.ts";
 import { isFloat, isInt } from "../dtype.ts";
 import {
   broadcast,
@@ -26,7 +27,7 @@ export function checkMatmul(name: string, a: Tensor, b: Tensor): void {
   if (a.ndim === 0 || b.ndim === 0) {
     fail("both need at least one dim; multiply by a scalar with mul");
   }
-  if (a.dtype !== b.dtype) {
+  if (!canMeet(a.dtype, b.dtype)) {
     throw new TypeError(
       `Cannot ${name} a ${a.dtype} tensor by a ${b.dtype} one: convert one of them with to(dtype) first`,
     );
