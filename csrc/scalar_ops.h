@@ -14,6 +14,7 @@
 
 #define K(number) constant<T>(number)
 
+// clang-format off
 // Floating point only.
 #define NEEDLE_UNARY_FLOAT(X)                                                                                \
   X(exp, 4, exp(x))                                                                                          \
@@ -38,7 +39,7 @@
     K(1.0507009873554804934193349852946) * (x > K(0) ? x : K(1.6732632423543772848170429916717) * expm1(x))) \
   X(gelu, 9, gelu(x))                                                                                        \
   X(gelu_tanh, 8, gelu_tanh(x))                                                                              \
-  X(silu, 7, x* sigmoid(x))                                                                                  \
+  X(silu, 7, x * sigmoid(x))                                                                                   \
   X(mish, 7, mish(x))                                                                                        \
   X(erf, 8, erf(x))
 
@@ -47,7 +48,7 @@
   X(neg, 1, -x)                                         \
   X(abs, 1, abs(x))                                     \
   X(sign, 1, x > K(0) ? K(1) : x < K(0) ? K(-1) : K(0)) \
-  X(square, 1, x* x)                                    \
+  X(square, 1, x * x)                                    \
   X(relu, 1, x < K(0) ? K(0) : x)                       \
   X(floor, 1, floor(x))                                 \
   X(ceil, 1, ceil(x))                                   \
@@ -101,6 +102,7 @@
 
 // The first operand is bool; every dtype; T is a scalar.
 #define NEEDLE_TERNARY_SELECT(X) X(where, 1, c ? a : b)
+// clang-format on
 
 #ifdef NEEDLE_INLINE
 namespace {
