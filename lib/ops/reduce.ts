@@ -304,10 +304,13 @@ const prodBackward = kernel({
   reference: ({ g, x }, { dx }) => {
     const [rows, cols] = x.shape as [number, number];
     for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < cols; c++) {
-        let product = g.f[r]!;
-        for (let k = 0; k < cols; k++) if (k !== c) product *= x.f[r * cols + k]!;
-        dx.f[r * cols + c] = product;
+      for (let c = 0, before = g.f[r]!; c < cols; c++) {
+        dx.f[r * cols + c] = before;
+        before *= x.f[r * cols + c]!;
+      }
+      for (let c = cols - 1, behind = 1; c >= 0; c--) {
+        dx.f[r * cols + c]! *= behind;
+        behind *= x.f[r * cols + c]!;
       }
     }
   },
