@@ -1,6 +1,6 @@
-// Reading and writing at positions given by int64 or int32 tensors (lib/ops/index.ts: x is (outer, size, inner) around
-// the indexed dims). Indices are checked before anything is read through them. Work is split so that no two threads
-// write one element, in an order that does not depend on the number of threads.
+// Reading and writing at positions given by int64 or int32 tensors (lib/ops/index.ts: x is (outer, size,
+// inner) around the indexed dims). Indices are checked before anything is read through them. Work is split so
+// that no two threads write one element, in an order that does not depend on the number of threads.
 #include <string.h>
 #include <atomic>
 
@@ -21,8 +21,8 @@ struct Geometry {
 };
 
 int32_t out_of_range(int64_t index, int64_t position, int64_t dim, int64_t size) {
-  return fail(kInvalid, "index %lld at position %lld is out of range: dim %lld has size %lld", (long long)index,
-              (long long)position, (long long)dim, (long long)size);
+  return fail(kInvalid, "index %lld at position %lld is out of range: dim %lld has size %lld",
+              (long long)index, (long long)position, (long long)dim, (long long)size);
 }
 
 // The position of the first index outside [0, size), or -1.
@@ -66,7 +66,8 @@ void copy_or_clear(const void* x, void* y, int64_t bytes) {
   });
 }
 
-// The part of a scattering that one thread does: all indices, for these outer and inner positions and targets.
+// The part of a scattering that one thread does: all indices, for these outer and inner positions and
+// targets.
 struct Part {
   int64_t outer0, outer1, inner0, inner1, target0, target1;
 };
@@ -231,12 +232,18 @@ int32_t unsupported(DType dtype) { return fail(kInternal, "no kernel for %s", dt
 template <typename F>
 int32_t with_numbers(DType dtype, const F& f) {
   switch (dtype) {
-    case kFloat32: return f(float{});
-    case kFloat64: return f(double{});
-    case kInt32: return f(int32_t{});
-    case kInt64: return f(int64_t{});
-    case kUint8: return f(uint8_t{});
-    default: return unsupported(dtype);
+    case kFloat32:
+      return f(float{});
+    case kFloat64:
+      return f(double{});
+    case kInt32:
+      return f(int32_t{});
+    case kInt64:
+      return f(int64_t{});
+    case kUint8:
+      return f(uint8_t{});
+    default:
+      return unsupported(dtype);
   }
 }
 
@@ -244,10 +251,14 @@ int32_t with_numbers(DType dtype, const F& f) {
 template <typename F>
 int32_t with_bits(DType dtype, const F& f) {
   switch (dtype_bytes(dtype)) {
-    case 1: return f(uint8_t{});
-    case 4: return f(uint32_t{});
-    case 8: return f(uint64_t{});
-    default: return unsupported(dtype);
+    case 1:
+      return f(uint8_t{});
+    case 4:
+      return f(uint32_t{});
+    case 8:
+      return f(uint64_t{});
+    default:
+      return unsupported(dtype);
   }
 }
 
@@ -369,8 +380,8 @@ NEEDLE_EXPORT int32_t needle_gather(const void* x, double x_off, const void* ind
 }
 
 NEEDLE_EXPORT int32_t needle_scatter(const void* x, double x_off, const void* index, double index_off,
-                                     const void* src, double src_off, void* y, double y_off, int32_t dtypes, double,
-                                     const double* desc) noexcept {
+                                     const void* src, double src_off, void* y, double y_off, int32_t dtypes,
+                                     double, const double* desc) noexcept {
   const uint64_t value = bits_of(main_dtype(dtypes), desc[5]);
   return with_index(second_dtype(dtypes), index, index_off, [&](auto i) {
     return with_bits(main_dtype(dtypes), [&](auto zero) {
@@ -381,8 +392,8 @@ NEEDLE_EXPORT int32_t needle_scatter(const void* x, double x_off, const void* in
 }
 
 NEEDLE_EXPORT int32_t needle_scatter_add(const void* index, double index_off, const void* src, double src_off,
-                                         const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                         const double* desc) noexcept {
+                                         const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                         double, const double* desc) noexcept {
   return with_index(main_dtype(dtypes), index, index_off, [&](auto i) {
     return with_numbers(second_dtype(dtypes), [&](auto zero) {
       using T = decltype(zero);
@@ -391,8 +402,9 @@ NEEDLE_EXPORT int32_t needle_scatter_add(const void* index, double index_off, co
   });
 }
 
-NEEDLE_EXPORT int32_t needle_index_select(const void* x, double x_off, const void* index, double index_off, void* y,
-                                          double y_off, int32_t dtypes, double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_index_select(const void* x, double x_off, const void* index, double index_off,
+                                          void* y, double y_off, int32_t dtypes, double,
+                                          const double* desc) noexcept {
   return with_index(second_dtype(dtypes), index, index_off, [&](auto i) {
     return with_bits(main_dtype(dtypes), [&](auto zero) {
       using T = decltype(zero);
@@ -401,26 +413,27 @@ NEEDLE_EXPORT int32_t needle_index_select(const void* x, double x_off, const voi
   });
 }
 
-NEEDLE_EXPORT int32_t needle_embedding(const void* weight, double weight_off, const void* index, double index_off,
-                                       void* y, double y_off, int32_t dtypes, double n,
+NEEDLE_EXPORT int32_t needle_embedding(const void* weight, double weight_off, const void* index,
+                                       double index_off, void* y, double y_off, int32_t dtypes, double n,
                                        const double* desc) noexcept {
   return needle_index_select(weight, weight_off, index, index_off, y, y_off, dtypes, n, desc);
 }
 
 NEEDLE_EXPORT int32_t needle_index_add(const void* index, double index_off, const void* src, double src_off,
-                                       const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                       const double* desc) noexcept {
+                                       const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                       double, const double* desc) noexcept {
   return with_index(main_dtype(dtypes), index, index_off, [&](auto i) {
     return with_numbers(second_dtype(dtypes), [&](auto zero) {
       using T = decltype(zero);
-      return index_add(Geometry(desc), i, at<T>(src, src_off), at<T>(x, x_off), int64_t(desc[5]), at<T>(y, y_off));
+      return index_add(Geometry(desc), i, at<T>(src, src_off), at<T>(x, x_off), int64_t(desc[5]),
+                       at<T>(y, y_off));
     });
   });
 }
 
 NEEDLE_EXPORT int32_t needle_index_copy(const void* x, double x_off, const void* index, double index_off,
-                                        const void* src, double src_off, void* y, double y_off, int32_t dtypes,
-                                        double, const double* desc) noexcept {
+                                        const void* src, double src_off, void* y, double y_off,
+                                        int32_t dtypes, double, const double* desc) noexcept {
   const uint64_t value = bits_of(main_dtype(dtypes), desc[5]);
   return with_index(second_dtype(dtypes), index, index_off, [&](auto i) {
     return with_bits(main_dtype(dtypes), [&](auto zero) {
@@ -430,16 +443,17 @@ NEEDLE_EXPORT int32_t needle_index_copy(const void* x, double x_off, const void*
   });
 }
 
-NEEDLE_EXPORT int32_t needle_index(const void* index, double index_off, const void* lead, double lead_off, void* y,
-                                   double y_off, int32_t dtypes, double n, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_index(const void* index, double index_off, const void* lead, double lead_off,
+                                   void* y, double y_off, int32_t dtypes, double n,
+                                   const double* desc) noexcept {
   return with_index(main_dtype(dtypes), index, index_off, [&](auto i) {
     return ravel(i, at<int64_t>(lead, lead_off), at<int64_t>(y, y_off), int64_t(n), int64_t(desc[0]),
                  int64_t(desc[1]));
   });
 }
 
-NEEDLE_EXPORT int32_t needle_one_hot(const void* index, double index_off, void* y, double y_off, int32_t dtypes,
-                                     double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_one_hot(const void* index, double index_off, void* y, double y_off,
+                                     int32_t dtypes, double, const double* desc) noexcept {
   const int64_t count = int64_t(desc[0]), classes = int64_t(desc[1]), dim = int64_t(desc[2]);
   int64_t* out = at<int64_t>(y, y_off);
   return with_index(main_dtype(dtypes), index, index_off, [&](auto i) {
@@ -463,8 +477,8 @@ NEEDLE_EXPORT int32_t needle_count_nonzero(const void* x, double x_off, void* y,
   });
 }
 
-NEEDLE_EXPORT int32_t needle_nonzero(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                     const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_nonzero(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                     double, const double* desc) noexcept {
   const DType dtype = main_dtype(dtypes);
   const int64_t ndim = int64_t(desc[0]);
   int64_t n = 1;

@@ -1,5 +1,5 @@
-// Kernels that put tensors into frames (pad) or cut matrices at a diagonal (triangle). Elements are moved as bits of
-// their size; rows are split over threads. `fill` and the strided copies are in copy.cpp.
+// Kernels that put tensors into frames (pad) or cut matrices at a diagonal (triangle). Elements are moved as
+// bits of their size; rows are split over threads. `fill` and the strided copies are in copy.cpp.
 #include <string.h>
 
 #include "../common.h"
@@ -28,10 +28,14 @@ struct Padding {
 int64_t source(PadMode mode, int64_t i, int64_t size) {
   if (i >= 0 && i < size) return i;
   switch (mode) {
-    case kReplicate: return i < 0 ? 0 : size - 1;
-    case kCircular: return i < 0 ? i + size : i - size;
-    case kReflect: return i < 0 ? -i : 2 * (size - 1) - i;
-    default: return -1;
+    case kReplicate:
+      return i < 0 ? 0 : size - 1;
+    case kCircular:
+      return i < 0 ? i + size : i - size;
+    case kReflect:
+      return i < 0 ? -i : 2 * (size - 1) - i;
+    default:
+      return -1;
   }
 }
 
@@ -134,23 +138,34 @@ NEEDLE_EXPORT int32_t needle_pad(const void* x, double x_off, void* y, double y_
                                  const double* desc) noexcept {
   if (n == 0) return kOk;
   switch (main_dtype(dtypes)) {
-    case kFloat32: return pad_as<uint32_t, float>(x, x_off, y, y_off, desc);
-    case kFloat64: return pad_as<uint64_t, double>(x, x_off, y, y_off, desc);
-    case kInt32: return pad_as<uint32_t, int32_t, int64_t>(x, x_off, y, y_off, desc);
-    case kInt64: return pad_as<uint64_t, int64_t>(x, x_off, y, y_off, desc);
-    case kUint8: return pad_as<uint8_t, uint8_t, int64_t>(x, x_off, y, y_off, desc);
-    case kBool: return pad_as<uint8_t, bool>(x, x_off, y, y_off, desc);
-    default: return fail(kInternal, "no kernel for %s", dtype_name(main_dtype(dtypes)));
+    case kFloat32:
+      return pad_as<uint32_t, float>(x, x_off, y, y_off, desc);
+    case kFloat64:
+      return pad_as<uint64_t, double>(x, x_off, y, y_off, desc);
+    case kInt32:
+      return pad_as<uint32_t, int32_t, int64_t>(x, x_off, y, y_off, desc);
+    case kInt64:
+      return pad_as<uint64_t, int64_t>(x, x_off, y, y_off, desc);
+    case kUint8:
+      return pad_as<uint8_t, uint8_t, int64_t>(x, x_off, y, y_off, desc);
+    case kBool:
+      return pad_as<uint8_t, bool>(x, x_off, y, y_off, desc);
+    default:
+      return fail(kInternal, "no kernel for %s", dtype_name(main_dtype(dtypes)));
   }
 }
 
-NEEDLE_EXPORT int32_t needle_triangle(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double n,
-                                      const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_triangle(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                      double n, const double* desc) noexcept {
   const int64_t count = int64_t(n);
   switch (dtype_bytes(main_dtype(dtypes))) {
-    case 1: return triangle(at<uint8_t>(x, x_off), at<uint8_t>(y, y_off), count, desc);
-    case 4: return triangle(at<uint32_t>(x, x_off), at<uint32_t>(y, y_off), count, desc);
-    case 8: return triangle(at<uint64_t>(x, x_off), at<uint64_t>(y, y_off), count, desc);
-    default: return fail(kInternal, "no kernel for %s", dtype_name(main_dtype(dtypes)));
+    case 1:
+      return triangle(at<uint8_t>(x, x_off), at<uint8_t>(y, y_off), count, desc);
+    case 4:
+      return triangle(at<uint32_t>(x, x_off), at<uint32_t>(y, y_off), count, desc);
+    case 8:
+      return triangle(at<uint64_t>(x, x_off), at<uint64_t>(y, y_off), count, desc);
+    default:
+      return fail(kInternal, "no kernel for %s", dtype_name(main_dtype(dtypes)));
   }
 }

@@ -1,5 +1,6 @@
-// Random tensors by Philox: each element is a function of (seed, offset, its position), so that neither the number
-// of threads nor the ISA level changes the stream. lib/ops/random.ts says which words make which element.
+// Random tensors by Philox: each element is a function of (seed, offset, its position), so that neither the
+// number of threads nor the ISA level changes the stream. lib/ops/random.ts says which words make which
+// element.
 #include <math.h>
 
 #include "../common.h"
@@ -62,13 +63,26 @@ double unit53(uint32_t a, uint32_t b) { return (double(a >> 5) * 0x1p26 + double
 template <typename F>
 int32_t with_type(DType dtype, const F& f) {
   switch (dtype) {
-    case kFloat32: f(float{}); return kOk;
-    case kFloat64: f(double{}); return kOk;
-    case kInt32: f(int32_t{}); return kOk;
-    case kInt64: f(int64_t{}); return kOk;
-    case kUint8: f(uint8_t{}); return kOk;
-    case kBool: f(uint8_t{}); return kOk;
-    default: return fail(kInternal, "no kernel for %s", dtype_name(dtype));
+    case kFloat32:
+      f(float{});
+      return kOk;
+    case kFloat64:
+      f(double{});
+      return kOk;
+    case kInt32:
+      f(int32_t{});
+      return kOk;
+    case kInt64:
+      f(int64_t{});
+      return kOk;
+    case kUint8:
+      f(uint8_t{});
+      return kOk;
+    case kBool:
+      f(uint8_t{});
+      return kOk;
+    default:
+      return fail(kInternal, "no kernel for %s", dtype_name(dtype));
   }
 }
 
@@ -116,7 +130,8 @@ NEEDLE_EXPORT int32_t needle_normal(void* y, double y_off, int32_t dtypes, doubl
     return kOk;
   }
   double* out = at<double>(y, y_off);
-  // Elements 2j and 2j + 1 share the radius, from the words of the first, and the angle, from those of the second.
+  // Elements 2j and 2j + 1 share the radius, from the words of the first, and the angle, from those of the
+  // second.
   parallel_draw(desc, int64_t(n), 2, kGrain / 32, [&](PhiloxStream stream, int64_t begin, int64_t end) {
     uint32_t w[kWords];
     for (int64_t i = begin; i < end; i += kWords / 2, stream.first += kWords / 4) {
@@ -196,8 +211,9 @@ NEEDLE_EXPORT int32_t needle_dropout(const void* x, double x_off, void* y, doubl
   return kOk;
 }
 
-NEEDLE_EXPORT int32_t needle_masked_scale(const void* x, double x_off, const void* mask, double mask_off, void* y,
-                                          double y_off, int32_t dtypes, double n, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_masked_scale(const void* x, double x_off, const void* mask, double mask_off,
+                                          void* y, double y_off, int32_t dtypes, double n,
+                                          const double* desc) noexcept {
   const uint8_t* m = at<uint8_t>(mask, mask_off);
   if (main_dtype(dtypes) == kFloat32) {
     const float* in = at<float>(x, x_off);

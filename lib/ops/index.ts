@@ -12,13 +12,17 @@ import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 
 /** One dim of a tensor that has `size` there. */
 export interface DimAttrs {
+  /** The dim, wrapped. */
   readonly dim: number;
+  /** Its size in the tensor that is indexed. */
   readonly size: number;
 }
 
-/** Neighbouring dims, from `dim` on, that an index addresses together; their sizes. */
+/** Neighbouring dims that an index addresses together. */
 export interface SlotAttrs {
+  /** The first of them. */
   readonly dim: number;
+  /** Their sizes in the tensor that is indexed. */
   readonly sizes: Shape;
 }
 
@@ -39,7 +43,7 @@ export function checkIndexDType(op: string, index: Tensor): void {
   }
 }
 
-/** The elements of a tensor of any dtype. Integers are bigints: typed as one kind, since they are only moved and added. */
+/** The elements of a tensor. Integers are bigints: typed as one kind, since they are only moved and added. */
 function cells(t: RefTensor): Float64Array {
   return isInt(t.dtype) ? t.i as unknown as Float64Array : t.f;
 }

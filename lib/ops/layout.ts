@@ -28,8 +28,11 @@ function throughZeros<A>(g: Tensor, shape: Shape, attrs: A, self: ViewOp<A>): Te
 
 /** One dim's window: elements start, start + step, ... below stop. */
 export interface DimWindow {
+  /** The first position. */
   readonly start: number;
+  /** How many positions. */
   readonly length: number;
+  /** From one position to the next. */
   readonly step: number;
 }
 
@@ -41,9 +44,13 @@ export const padModes: readonly PadMode[] = ["constant", "reflect", "replicate",
 
 /** Elements to add per dim, and which. */
 export interface PadAttrs {
+  /** Elements before the first, per dim. */
   readonly before: Shape;
+  /** Elements after the last, per dim. */
   readonly after: Shape;
+  /** What they are. */
   readonly mode: PadMode;
+  /** The constant of mode "constant". */
   readonly value: number;
 }
 

@@ -10,24 +10,31 @@ import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 
 /** What every op that makes a tensor out of nothing needs. */
 export interface RandomAttrs extends Draw {
+  /** Shape of the result. */
   readonly shape: Shape;
+  /** dtype of the result. */
   readonly dtype: DType;
 }
 
-/** Attributes of `uniform`. */
+/** Attributes of `uniform` and `randomIntegers`. */
 export interface UniformAttrs extends RandomAttrs {
+  /** The lower end, included. */
   readonly low: number;
+  /** The upper end, excluded. */
   readonly high: number;
 }
 
 /** Attributes of `normal`. */
 export interface NormalAttrs extends RandomAttrs {
+  /** The mean. */
   readonly mean: number;
+  /** The standard deviation. */
   readonly std: number;
 }
 
 /** Attributes of `bernoulli`: `p` counts where no tensor of probabilities is given. */
 export interface BernoulliAttrs extends RandomAttrs {
+  /** The probability of 1. */
   readonly p: number;
 }
 

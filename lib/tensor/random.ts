@@ -215,7 +215,7 @@ export function dropout(x: Tensor, p = 0.5, options: DropoutOptions = {}): Tenso
   return call(ops.dropout, [x], { ...reserve(blocksOf(x.numel(), 1)), p })[0]!;
 }
 
-/** Draws `n` positions in proportion to `weights`; with `replace` by the distribution function, else by exponential races. */
+/** Draws `n` positions in proportion to `weights`: by the distribution function, or without replacement by a race. */
 function sample(
   weights: Float64Array,
   n: number,

@@ -1,12 +1,12 @@
-// Philox4x32-10 (Salmon et al., SC 2011) and what is made of its words, as plain loops over small arrays that the
-// compiler vectorises. Compiled once per ISA level.
+// Philox4x32-10 (Salmon et al., SC 2011) and what is made of its words, as plain loops over small arrays that
+// the compiler vectorises. Compiled once per ISA level.
 #include "random.h"
 
 #include "vec.h"
 
 namespace {
 
-constexpr int64_t kBlocks = 64;          // per tile
+constexpr int64_t kBlocks = 64;         // per tile
 constexpr int64_t kTile = 4 * kBlocks;  // words per tile
 
 // A tile of blocks, each lane in an array of its own.
@@ -114,13 +114,13 @@ void normal_tile(const uint32_t* __restrict w, float mean, float std, float* __r
   for (int64_t j = 0; j < kTile / 2; j++) radius[j] = std * __builtin_sqrtf(radius[j]);
   for (int64_t j = 0; j < kTile / 2; j++) {
     const uint32_t v = w[2 * j + 1];
-    const uint32_t quarter = (v + 0x20000000u) >> 30;                    // the nearest quarter turn
+    const uint32_t quarter = (v + 0x20000000u) >> 30;  // the nearest quarter turn
     const float x = float(int32_t(v - (quarter << 30))) * 1.46291807926715968105e-9f;  // 2 pi / 2^32
     const float z = x * x;
-    const float sine =
-        x + x * z * (-1.6666654611e-1f + z * (8.3321608736e-3f - z * 1.9515295891e-4f));
+    const float sine = x + x * z * (-1.6666654611e-1f + z * (8.3321608736e-3f - z * 1.9515295891e-4f));
     const float cosine =
-        1.0f - 0.5f * z + z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
+        1.0f - 0.5f * z +
+        z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
     const float a = quarter & 1 ? sine : cosine, b = quarter & 1 ? cosine : sine;
     c[j] = (quarter + 1) & 2 ? -a : a;
     s[j] = quarter & 2 ? -b : b;
@@ -164,4 +164,5 @@ void dropout(PhiloxStream stream, int64_t n, uint64_t threshold, float factor, c
 
 }  // namespace
 
-extern "C" const RandomKernels NEEDLE_ISA_NAME(random) = {words, uniform, normal, dropout, scale<float>, scale<double>};
+extern "C" const RandomKernels NEEDLE_ISA_NAME(random) = {words,   uniform,      normal,
+                                                          dropout, scale<float>, scale<double>};
