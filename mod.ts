@@ -58,9 +58,30 @@ export {
   setRngState,
 } from "./lib/tensor/random.ts";
 export { Tensor } from "./lib/tensor/mod.ts";
-export { type NestedList } from "./lib/tensor/base.ts";
+export { type ElementwiseTensor } from "./lib/tensor/elementwise.ts";
+export {
+  type Dims,
+  type NormOptions,
+  type ReduceOptions,
+  type ReduceTensor,
+  type SortOptions,
+  type TopkOptions,
+  type ValuesAndIndices,
+  type VarOptions,
+} from "./lib/tensor/reduce.ts";
+export { type LinalgTensor } from "./lib/tensor/linalg.ts";
+export {
+  type DiagonalOptions,
+  type LayoutTensor,
+  type PadMode,
+  type PadOptions,
+  type Range,
+} from "./lib/tensor/layout.ts";
+export { type Index, type IndexTensor } from "./lib/tensor/index.ts";
+export { type Shape } from "./lib/shape.ts";
+export { type NestedList, type TensorBase } from "./lib/tensor/base.ts";
 export { type BackwardOptions, grad, type GradOptions } from "./lib/autograd/engine.ts";
-export { type GradHook } from "./lib/autograd/graph.ts";
+export { type GradHook, type Node } from "./lib/autograd/graph.ts";
 export { detectAnomaly, enableGrad, noGrad } from "./lib/autograd/mode.ts";
 export { gradcheck, type GradcheckOptions, gradgradcheck } from "./lib/autograd/gradcheck.ts";
 export {
@@ -112,4 +133,11 @@ export {
 export * as nn from "./lib/nn/mod.ts";
 export * as optim from "./lib/optim/mod.ts";
 export * as data from "./lib/data/mod.ts";
-export { autocast, type AutocastOptions, GradScaler, type GradScalerOptions } from "./lib/amp.ts";
+export {
+  autocast,
+  type AutocastOptions,
+  GradScaler,
+  type GradScalerOptions,
+  type GradScalerState,
+  type ScalableOptimizer,
+} from "./lib/amp.ts";

@@ -30,15 +30,15 @@ export interface DeviceReport {
 export class Device {
   /** The name, as `NEEDLE_DEVICE` takes it. */
   readonly name: string;
-  /** Index into per-op kernel tables. */
+  /** @internal Index into per-op kernel tables. */
   readonly id: number;
-  /** Where storages get their memory. */
+  /** @internal Where storages get their memory. */
   readonly allocator: Allocator;
   readonly #open: () => Backend | string;
   #backend: Backend | null = null;
   #reason: string | null = null;
 
-  /** Devices are made by this module alone. */
+  /** @internal Devices are made by this module alone. */
   constructor(name: string, id: number, allocator: Allocator, open: () => Backend | string) {
     this.name = name;
     this.id = id;
@@ -70,7 +70,7 @@ export class Device {
     return this.#reason ?? undefined;
   }
 
-  /** The kernels of this device. Throws an Error with the reason when there are none. */
+  /** @internal The kernels of this device. Throws an Error with the reason when there are none. */
   get backend(): Backend {
     if (this.#backend !== null) return this.#backend;
     this.#probe();

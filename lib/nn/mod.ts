@@ -37,6 +37,9 @@ export {
 export * from "./activation.ts";
 export { Dropout, Embedding, type EmbeddingOptions } from "./dropout.ts";
 export * from "./loss.ts";
+/** Every module and loss as a function. */
 export * as functional from "./functional.ts";
+/** Initialisation of parameters, in place. */
 export * as init from "./init.ts";
+/** Gradient clipping, and parameters as one vector. */
 export * as utils from "./utils.ts";

@@ -347,6 +347,7 @@ export function norm(x: Tensor, dim?: Dims, options: NormOptions = {}): Tensor {
   return x.norm(dim, options);
 }
 
+/** See {@linkcode Tensor.var}. */
 export { variance as var };
 
 /** See {@linkcode Tensor.max}. */
