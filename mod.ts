@@ -73,11 +73,11 @@ export { type LinalgTensor } from "./lib/tensor/linalg.ts";
 export {
   type DiagonalOptions,
   type LayoutTensor,
-  type PadMode,
   type PadOptions,
   type Range,
 } from "./lib/tensor/layout.ts";
 export { type Index, type IndexTensor } from "./lib/tensor/index.ts";
+export { type PadMode } from "./lib/ops/layout.ts";
 export { type Shape } from "./lib/shape.ts";
 export { type NestedList, type TensorBase } from "./lib/tensor/base.ts";
 export { type BackwardOptions, grad, type GradOptions } from "./lib/autograd/engine.ts";

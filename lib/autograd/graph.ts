@@ -29,6 +29,7 @@ export abstract class Node {
   /** Where the op was recorded (anomaly mode). */
   readonly trace: string | undefined = anomalyEnabled() ? new Error("recorded").stack : undefined;
 
+  /** @internal Nodes are made by the dispatcher. */
   constructor(next: (Node | null)[], nextIndex: number[]) {
     this.next = next;
     this.nextIndex = nextIndex;
