@@ -8,6 +8,7 @@ import { isInt } from "../dtype.ts";
 import { numel, same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
+import { cells } from "./layout.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 
 /** One dim of a tensor that has `size` there. */
@@ -41,11 +42,6 @@ export function checkIndexDType(op: string, index: Tensor): void {
         `or converted with to("int64")`,
     );
   }
-}
-
-/** The elements of a tensor. Integers are bigints: typed as one kind, since they are only moved and added. */
-function cells(t: RefTensor): Float64Array {
-  return isInt(t.dtype) ? t.i as unknown as Float64Array : t.f;
 }
 
 /** Index `at` of a tensor of indices, checked. */

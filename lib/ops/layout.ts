@@ -209,8 +209,8 @@ const triangle: TypedKernelOp<{ diagonal: number; upper: boolean }> = kernel({
   vjp: ({ y: g }, _, a) => [call(triangle, [g], a)[0]!],
 });
 
-/** The elements of a tensor of any dtype. Integers are bigints: typed as one kind, since they are only moved. */
-function cells(t: RefTensor): Float64Array {
+/** The elements of a tensor. Integers are bigints: typed as one kind, for functions that only move and add them. */
+export function cells(t: RefTensor): Float64Array {
   return isInt(t.dtype) ? t.i as unknown as Float64Array : t.f;
 }
 
