@@ -54,10 +54,10 @@ export function channelsLastStrides(shape: Shape): number[] {
 
 /** Whether `strides` are row-major for `shape` (dims of size 1 may have any stride). */
 export function isContiguous(shape: Shape, strides: Shape): boolean {
+  if (shape.includes(0)) return true;
   let step = 1;
   for (let i = shape.length - 1; i >= 0; i--) {
     const size = shape[i]!;
-    if (size === 0) return true;
     if (size !== 1) {
       if (strides[i] !== step) return false;
       step *= size;

@@ -5,6 +5,7 @@ import type { Tensor } from "../tensor/mod.ts";
 
 export * from "../functional_nn.ts";
 export * from "../functional_loss.ts";
+export { type AttentionOptions, scaledDotProductAttention } from "../functional_attention.ts";
 export { dropout, type DropoutOptions } from "../tensor/random.ts";
 export { embedding, type EmbeddingOptions, oneHot } from "../tensor/lookup.ts";
 

@@ -36,6 +36,18 @@ export {
 } from "./norm.ts";
 export * from "./activation.ts";
 export { Dropout, Embedding, type EmbeddingOptions } from "./dropout.ts";
+export { GRU, LSTM, type RecurrentOptions, RNN, type RnnOptions } from "./rnn.ts";
+export { type CellOptions, GRUCell, LSTMCell, RNNCell, type RnnCellOptions } from "./rnn_cell.ts";
+export {
+  type AttendOptions,
+  MultiheadAttention,
+  type MultiheadAttentionOptions,
+} from "./attention.ts";
+export {
+  type EncodeOptions,
+  TransformerEncoderLayer,
+  type TransformerEncoderLayerOptions,
+} from "./transformer.ts";
 export * from "./loss.ts";
 /** Every module and loss as a function. */
 export * as functional from "./functional.ts";

@@ -3,7 +3,7 @@
 import { noGrad } from "../autograd/mode.ts";
 import { batchNorm, groupNorm, layerNorm, rmsNorm } from "../functional_nn.ts";
 import { checkOptions } from "../options.ts";
-import { same, show } from "../shape.ts";
+import { show } from "../shape.ts";
 import { ones, zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { factoryKeys, type FactoryOptions, positiveSizes } from "./factory.ts";
