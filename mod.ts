@@ -43,6 +43,7 @@ export {
 export * from "./lib/tensor/functions.ts";
 export { cat, stack } from "./lib/tensor/join.ts";
 export { einsum } from "./lib/tensor/einsum.ts";
+export { evaluate } from "./lib/tensor/evaluate.ts";
 export { oneHot } from "./lib/tensor/lookup.ts";
 export {
   bernoulli,
