@@ -16,6 +16,8 @@ struct Batch {
   int64_t per_channel() const { return outer * inner; }
   int64_t elements() const { return outer * c * inner; }
   int64_t parts() const { return part_count(elements()); }
+  // Whether each thread takes whole channels, one after the other: a channel may stay in the cache between passes.
+  bool by_channel() const { return !columns() && c >= parts(); }
   // The unit of work: a row of all channels, or a run of one.
   Range units(int64_t part, int64_t parts) const { return part_of(columns() ? outer : outer * c, part, parts); }
 };
@@ -45,6 +47,18 @@ struct BatchMemory {
   int64_t parts_, width_;
 };
 
+// Calls f(first element, rows, width) for pieces of the rows in `range`, the last block first: it is the one that the
+// pass over the statistics left in the cache.
+template <typename F>
+void backwards(const Columns& by, Range range, const F& f) {
+  const int64_t block = by.block();
+  for (int64_t n = range.end - range.begin, left = (n + block - 1) / block; left > 0; left--) {
+    const int64_t first = (left - 1) * block, start = (range.begin + first) * by.c;
+    by.apply(std::min(block, n - first),
+             [&](int64_t at, int64_t rows, int64_t width) { f(start + at, rows, width); });
+  }
+}
+
 // y from x by parameters that are set (and tiled).
 template <typename T>
 void batch_apply(const Batch& s, const Columns& by, const Parameters<T>& p, const T* x, T* y) {
@@ -53,32 +67,93 @@ void batch_apply(const Batch& s, const Columns& by, const Parameters<T>& p, cons
   each_part(parts, [&](int64_t part) {
     const Range range = s.units(part, parts);
     if (s.columns()) {
-      const int64_t start = range.begin * s.c;
-      by.apply(range.end - range.begin, [&](int64_t at, int64_t rows, int64_t width) {
-        table.scale_columns(rows, width, x + start + at, p.columns(), s.relu, y + start + at);
+      backwards(by, range, [&](int64_t at, int64_t rows, int64_t width) {
+        table.scale_columns(rows, width, x + at, p.columns(), s.relu, y + at);
       });
       return;
     }
-    for (int64_t i = range.begin; i < range.end; i++) {
-      table.scale_run(s.inner, x + i * s.inner, p.run(i % s.c), s.relu, y + i * s.inner);
+    for (int64_t i = range.end - 1; i >= range.begin; i--) {
+      table.scale_runs(1, 0, s.inner, x + i * s.inner, p.run(i % s.c), s.relu, y + i * s.inner);
     }
   });
+}
+
+template <typename T>
+NormRun<T> forward_run(const Batch& s, int64_t j, const T* mean, const T* variance, const T* weight, const T* bias) {
+  const double scale = (weight ? double(weight[j]) : 1) / sqrt(double(variance[j]) + s.eps);
+  return {mean[j], T(scale), bias ? bias[j] : T(0)};
 }
 
 template <typename T>
 void set_forward(const Batch& s, const Columns& by, const Parameters<T>& p, const T* mean, const T* variance,
                  const T* weight, const T* bias) {
   for (int64_t j = 0; j < s.c; j++) {
-    p.mean[j] = mean[j];
-    p.scale[j] = T((weight ? double(weight[j]) : 1) / sqrt(double(variance[j]) + s.eps));
-    p.shift[j] = bias ? bias[j] : T(0);
+    const NormRun<T> run = forward_run(s, j, mean, variance, weight, bias);
+    p.mean[j] = run.mean, p.scale[j] = run.scale, p.shift[j] = run.shift;
   }
   if (s.columns()) p.tile(by);
 }
 
 template <typename T>
+void set_moments(int64_t j, const Moments& m, T* mean, T* variance) {
+  mean[j] = T(m.mean);
+  variance[j] = T(m.count > 0 ? m.m2 / m.count : 0);
+}
+
+// The terms of dx = scale * g + slope * (x - mean) + level that come from the sums over the channel.
+template <typename T>
+struct Backward {
+  T slope, level, dweight, dbias;
+  Backward(const Batch& s, int64_t j, double sum, double dot, const T* variance, const T* weight) {
+    const double n = double(std::max<int64_t>(s.per_channel(), 1));
+    const double rstd = 1 / sqrt(double(variance[j]) + s.eps), scale = (weight ? double(weight[j]) : 1) * rstd;
+    slope = T(-scale * rstd * rstd * dot / n);
+    level = T(-scale * sum / n);
+    dweight = T(dot * rstd);
+    dbias = T(sum);
+  }
+};
+
+// Both passes over one channel, then over the next.
+template <typename T>
+int32_t by_channel(const Batch& s, const T* x, const T* weight, const T* bias, T* y, T* mean, T* variance) {
+  const int64_t parts = s.parts(), step = s.c * s.inner;
+  each_part(parts, [&](int64_t part) {
+    const Range range = part_of(s.c, part, parts);
+    for (int64_t j = range.begin; j < range.end; j++) {
+      const int64_t at = j * s.inner;
+      set_moments(j, run_moments(s.outer, step, s.inner, x + at), mean, variance);
+      const NormRun<T> run = forward_run(s, j, mean, variance, weight, bias);
+      norm_table<T>().scale_runs(s.outer, step, s.inner, x + at, run, s.relu, y + at);
+    }
+  });
+  return kOk;
+}
+
+template <typename T>
+int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mean, const T* variance, const T* weight,
+                            const T* bias, T* dx, T* dweight, T* dbias) {
+  const NormTable<T>& table = norm_table<T>();
+  const int64_t parts = s.parts(), step = s.c * s.inner;
+  each_part(parts, [&](int64_t part) {
+    const Range range = part_of(s.c, part, parts);
+    for (int64_t j = range.begin; j < range.end; j++) {
+      const NormRun<T> run = forward_run(s, j, mean, variance, weight, bias);
+      const int64_t at = j * s.inner;
+      double sum = 0, dot = 0;
+      table.dot_runs(s.outer, step, s.inner, g + at, x + at, run, s.relu, &sum, &dot);
+      const Backward<T> b(s, j, sum, dot, variance, weight);
+      dweight[j] = b.dweight, dbias[j] = b.dbias;
+      table.grad_runs(s.outer, step, s.inner, g + at, x + at, run, b.slope, b.level, s.relu, dx + at);
+    }
+  });
+  return kOk;
+}
+
+template <typename T>
 int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean, T* variance) {
   const Batch s(desc);
+  if (s.by_channel()) return by_channel(s, x, weight, bias, y, mean, variance);
   const Columns by(s.c);
   BatchMemory<T> memory(s, by);
   if (!memory.take()) return out_of_memory();
@@ -92,7 +167,7 @@ int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bia
       return;
     }
     for (int64_t i = range.begin; i < range.end; i++) {
-      const Moments m = run_moments(s.inner, x + i * s.inner);
+      const Moments m = run_moments(1, 0, s.inner, x + i * s.inner);
       mine[i % s.c].merge(m.count, m.mean, m.m2);
     }
   });
@@ -102,8 +177,7 @@ int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bia
       const Moments& m = memory.moments[part * s.c + j];
       all.merge(m.count, m.mean, m.m2);
     }
-    mean[j] = T(all.mean);
-    variance[j] = T(all.count > 0 ? all.m2 / all.count : 0);
+    set_moments(j, all, mean, variance);
   }
   set_forward(s, by, memory.parameters, mean, variance, weight, bias);
   batch_apply(s, by, memory.parameters, x, y);
@@ -126,6 +200,7 @@ template <typename T>
 int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T* mean, const T* variance,
                             const T* weight, const T* bias, T* dx, T* dweight, T* dbias) {
   const Batch s(desc);
+  if (s.by_channel()) return backward_by_channel(s, g, x, mean, variance, weight, bias, dx, dweight, dbias);
   const Columns by(s.c);
   const NormTable<T>& table = norm_table<T>();
   BatchMemory<T> memory(s, by);
@@ -145,36 +220,30 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T*
     }
     for (int64_t i = range.begin; i < range.end; i++) {
       const int64_t j = i % s.c;
-      table.dot_run(s.inner, g + i * s.inner, x + i * s.inner, p.run(j), s.relu, sum + j, dot + j);
+      table.dot_runs(1, 0, s.inner, g + i * s.inner, x + i * s.inner, p.run(j), s.relu, sum + j, dot + j);
     }
   });
-  const double n = double(std::max<int64_t>(s.per_channel(), 1));
   for (int64_t j = 0; j < s.c; j++) {
     double sum = 0, dot = 0;
     for (int64_t part = 0; part < parts; part++) {
       sum += memory.sum[part * s.c + j];
       dot += memory.dot[part * s.c + j];
     }
-    const double rstd = 1 / sqrt(double(variance[j]) + s.eps), scale = (weight ? double(weight[j]) : 1) * rstd;
-    dweight[j] = T(dot * rstd);
-    dbias[j] = T(sum);
-    p.slope[j] = T(-scale * rstd * rstd * dot / n);
-    p.level[j] = T(-scale * sum / n);
+    const Backward<T> b(s, j, sum, dot, variance, weight);
+    p.slope[j] = b.slope, p.level[j] = b.level, dweight[j] = b.dweight, dbias[j] = b.dbias;
   }
   if (s.columns()) p.tile(by);
   each_part(parts, [&](int64_t part) {
     const Range range = s.units(part, parts);
     if (s.columns()) {
-      const int64_t start = range.begin * s.c;
-      by.apply(range.end - range.begin, [&](int64_t at, int64_t rows, int64_t width) {
-        const int64_t i = start + at;
-        table.grad_columns(rows, width, g + i, x + i, p.columns(), p.slope, p.level, s.relu, dx + i);
+      backwards(by, range, [&](int64_t at, int64_t rows, int64_t width) {
+        table.grad_columns(rows, width, g + at, x + at, p.columns(), p.slope, p.level, s.relu, dx + at);
       });
       return;
     }
-    for (int64_t i = range.begin; i < range.end; i++) {
+    for (int64_t i = range.end - 1; i >= range.begin; i--) {
       const int64_t j = i % s.c, at = i * s.inner;
-      table.grad_run(s.inner, g + at, x + at, p.run(j), p.slope[j], p.level[j], s.relu, dx + at);
+      table.grad_runs(1, 0, s.inner, g + at, x + at, p.run(j), p.slope[j], p.level[j], s.relu, dx + at);
     }
   });
   return kOk;

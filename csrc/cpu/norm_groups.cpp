@@ -71,7 +71,7 @@ int32_t group_norm(const double* desc, const T* x, const T* weight, const T* bia
           all.merge(memory.moments[j].count, memory.moments[j].mean, memory.moments[j].m2);
         }
       } else {
-        all = run_moments(s.size * s.length, from + k * s.size * s.length);
+        all = run_moments(1, 0, s.size * s.length, from + k * s.size * s.length);
       }
       const double r = 1 / sqrt((all.count > 0 ? all.m2 / all.count : 0) + s.eps);
       mean[i * s.groups + k] = T(all.mean);
@@ -80,7 +80,7 @@ int32_t group_norm(const double* desc, const T* x, const T* weight, const T* bia
         p.mean[j] = T(all.mean);
         p.scale[j] = T((weight ? double(weight[j]) : 1) * r);
         p.shift[j] = bias ? bias[j] : T(0);
-        if (!s.columns) table.scale_run(s.length, from + j * s.length, p.run(j), false, to + j * s.length);
+        if (!s.columns) table.scale_runs(1, 0, s.length, from + j * s.length, p.run(j), false, to + j * s.length);
       }
     }
     if (!s.columns) return;
@@ -122,7 +122,7 @@ int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T*
     } else {
       for (int64_t j = 0; j < s.c; j++) {
         const int64_t at = start + j * s.length;
-        table.dot_run(s.length, g + at, x + at, p.run(j), false, sum + j, dot + j);
+        table.dot_runs(1, 0, s.length, g + at, x + at, p.run(j), false, sum + j, dot + j);
       }
     }
     for (int64_t k = 0; k < s.groups; k++) {
@@ -137,7 +137,7 @@ int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T*
         p.level[j] = T(-all / s.count());
         if (s.columns) continue;
         const int64_t at = start + j * s.length;
-        table.grad_run(s.length, g + at, x + at, p.run(j), p.slope[j], p.level[j], false, dx + at);
+        table.grad_runs(1, 0, s.length, g + at, x + at, p.run(j), p.slope[j], p.level[j], false, dx + at);
       }
     }
     if (!s.columns) return;

@@ -174,14 +174,18 @@ void column_dots(const Columns& by, int64_t rows, const T* g, const T* x, const 
   }
 }
 
+// The moments of `count` runs of n elements, `stride` apart.
 template <typename T>
-Moments run_moments(int64_t n, const T* x) {
+Moments run_moments(int64_t count, int64_t stride, int64_t n, const T* x) {
   Moments all{};
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t count = std::min(kBlock, n - i);
-    double mean, m2;
-    norm_table<T>().moments_run(count, x + i, &mean, &m2);
-    all.merge(double(count), mean, m2);
+  const int64_t runs = std::max<int64_t>(1, kBlock / std::max<int64_t>(n, 1));
+  for (int64_t r = 0; r < count; r += runs) {
+    for (int64_t i = 0; i < n; i += kBlock) {
+      const int64_t some = std::min(runs, count - r), length = std::min(kBlock, n - i);
+      double mean, m2;
+      norm_table<T>().moments_runs(some, stride, length, x + r * stride + i, &mean, &m2);
+      all.merge(double(some * length), mean, m2);
+    }
   }
   return all;
 }

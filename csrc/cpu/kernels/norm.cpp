@@ -129,118 +129,145 @@ void grad_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColum
 
 template <typename T>
 T fold(const typename Vec<T>::type* v) {
-  const typename Vec<T>::type all = (v[0] + v[1]) + (v[2] + v[3]);
-  T sum = 0;
-  UNROLL for (int l = 0; l < Vec<T>::lanes; l++) sum += all[l];
-  return sum;
-}
-
-// The sum of f(i) over [0, n): `wide` gives a vector of terms, `narrow` one.
-template <typename T, typename Wide, typename Narrow>
-double total(int64_t n, const Wide& wide, const Narrow& narrow) {
-  constexpr int L = Vec<T>::lanes;
-  double sum = 0;
-  for (int64_t start = 0; start < n; start += kBlock) {
-    const int64_t end = n - start < kBlock ? n : start + kBlock;
-    typename Vec<T>::type v[kChains] = {};
-    int64_t i = start;
-    for (; i + kChains * L <= end; i += kChains * L) {
-      UNROLL for (int k = 0; k < kChains; k++) v[k] += wide(i + k * L);
-    }
-    for (; i + L <= end; i += L) v[0] += wide(i);
-    T rest = 0;
-    for (; i < end; i++) rest += narrow(i);
-    sum += double(fold<T>(v)) + double(rest);
+  T lanes[Vec<T>::lanes];
+  store(lanes, (v[0] + v[1]) + (v[2] + v[3]));
+  UNROLL for (int half = Vec<T>::lanes / 2; half > 0; half /= 2) {
+    UNROLL for (int l = 0; l < half; l++) lanes[l] += lanes[l + half];
   }
+  return lanes[0];
+}
+
+// Calls wide(run, element, chain) for vectors and narrow(run, element) for what is left of each run; vectors of
+// different chains do not wait for each other. After at most kBlock elements calls flush().
+template <typename T, typename Wide, typename Narrow, typename Flush>
+void walk(int64_t count, int64_t n, const Wide& wide, const Narrow& narrow, const Flush& flush) {
+  constexpr int L = Vec<T>::lanes;
+  int64_t held = 0;
+  for (int64_t r = 0; r < count; r++) {
+    for (int64_t start = 0; start < n; start += kBlock) {
+      const int64_t end = n - start < kBlock ? n : start + kBlock;
+      if (held + end - start > kBlock) flush(), held = 0;
+      held += end - start;
+      int64_t i = start;
+      for (; i + kChains * L <= end; i += kChains * L) {
+        UNROLL for (int k = 0; k < kChains; k++) wide(r, i + k * L, k);
+      }
+      for (; i + L <= end; i += L) wide(r, i, 0);
+      for (; i < end; i++) narrow(r, i);
+    }
+  }
+  flush();
+}
+
+// The sum of term(x), given for vectors and for single elements.
+template <typename T, typename Term>
+double total(int64_t count, int64_t stride, int64_t n, const T* x, const Term& term) {
+  typename Vec<T>::type v[kChains] = {};
+  T rest = 0;
+  double sum = 0;
+  walk<T>(
+      count, n, [&](int64_t r, int64_t i, int k) { v[k] += term(load(x + r * stride + i)); },
+      [&](int64_t r, int64_t i) { rest += term(x[r * stride + i]); },
+      [&] {
+        sum += double(fold<T>(v)) + double(rest);
+        UNROLL for (int k = 0; k < kChains; k++) v[k] = typename Vec<T>::type{};
+        rest = 0;
+      });
   return sum;
 }
 
-template <typename T>
-double sum_run(int64_t n, const T* x) {
-  return total<T>(n, [=](int64_t i) { return load(x + i); }, [=](int64_t i) { return x[i]; });
-}
+struct Identity {
+  template <typename V>
+  V operator()(V x) const {
+    return x;
+  }
+};
 
 template <typename T>
-double square_run(int64_t n, const T* x, T mean) {
-  const typename Vec<T>::type m = splat(mean);
-  return total<T>(
-      n,
-      [=](int64_t i) {
-        const typename Vec<T>::type d = load(x + i) - m;
-        return d * d;
-      },
-      [=](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
-}
+struct SquaredDeviation {
+  T mean;
+  template <typename V>
+  V operator()(V x) const {
+    return (x - mean) * (x - mean);
+  }
+};
 
 template <typename T>
-void moments_run(int64_t n, const T* x, double* mean, double* m2) {
-  const double m = n == 0 ? 0 : sum_run(n, x) / double(n);
+void moments_runs(int64_t count, int64_t stride, int64_t n, const T* x, double* mean, double* m2) {
+  const double m = count * n == 0 ? 0 : total(count, stride, n, x, Identity()) / double(count * n);
   *mean = m;
-  *m2 = square_run(n, x, T(m));
+  *m2 = total(count, stride, n, x, SquaredDeviation<T>{T(m)});
 }
 
 template <typename T>
-void scale_run(int64_t n, const T* __restrict x, NormRun<T> p, bool relu, T* __restrict y) {
-  if (relu) {
-    for (int64_t i = 0; i < n; i++) {
-      const T value = (x[i] - p.mean) * p.scale + p.shift;
-      y[i] = value < 0 ? T(0) : value;
+void scale_runs(int64_t count, int64_t stride, int64_t n, const T* __restrict x, NormRun<T> p, bool relu,
+                T* __restrict y) {
+  for (int64_t r = 0; r < count; r++, x += stride, y += stride) {
+    if (relu) {
+      for (int64_t i = 0; i < n; i++) {
+        const T value = (x[i] - p.mean) * p.scale + p.shift;
+        y[i] = value < 0 ? T(0) : value;
+      }
+    } else {
+      for (int64_t i = 0; i < n; i++) y[i] = (x[i] - p.mean) * p.scale + p.shift;
     }
-  } else {
-    for (int64_t i = 0; i < n; i++) y[i] = (x[i] - p.mean) * p.scale + p.shift;
   }
 }
 
 template <typename T, bool kRelu>
-void dot_run_as(int64_t n, const T* g, const T* x, NormRun<T> p, double* sum, double* dot) {
+void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, double* sum,
+                 double* dot) {
   typedef typename Vec<T>::type vec;
-  constexpr int L = Vec<T>::lanes;
   const vec mean = splat(p.mean), scale = splat(p.scale), shift = splat(p.shift);
-  for (int64_t start = 0; start < n; start += kBlock) {
-    const int64_t end = n - start < kBlock ? n : start + kBlock;
-    vec s[kChains] = {}, d[kChains] = {};
-    int64_t i = start;
-    const auto step = [&](int64_t at, int k) {
-      const vec centred = load(x + at) - mean;
-      vec h = load(g + at);
-      if (kRelu) h = centred * scale + shift > vec{} ? h : vec{};
-      s[k] += h;
-      d[k] = fma(h, centred, d[k]);
-    };
-    for (; i + kChains * L <= end; i += kChains * L) {
-      UNROLL for (int k = 0; k < kChains; k++) step(i + k * L, k);
-    }
-    for (; i + L <= end; i += L) step(i, 0);
-    T rest = 0, rest_dot = 0;
-    for (; i < end; i++) {
+  vec s[kChains] = {}, d[kChains] = {};
+  T rest = 0, rest_dot = 0;
+  walk<T>(
+      count, n,
+      [&](int64_t r, int64_t i, int k) {
+        const vec centred = load(x + r * stride + i) - mean;
+        vec h = load(g + r * stride + i);
+        if (kRelu) h = centred * scale + shift > vec{} ? h : vec{};
+        s[k] += h;
+        d[k] = fma(h, centred, d[k]);
+      },
+      [&](int64_t r, int64_t i) {
+        const T centred = x[r * stride + i] - p.mean;
+        const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[r * stride + i];
+        rest += h;
+        rest_dot += h * centred;
+      },
+      [&] {
+        *sum += double(fold<T>(s)) + double(rest);
+        *dot += double(fold<T>(d)) + double(rest_dot);
+        UNROLL for (int k = 0; k < kChains; k++) s[k] = d[k] = vec{};
+        rest = rest_dot = 0;
+      });
+}
+
+template <typename T>
+void dot_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, bool relu, double* sum,
+              double* dot) {
+  relu ? dot_runs_as<T, true>(count, stride, n, g, x, p, sum, dot)
+       : dot_runs_as<T, false>(count, stride, n, g, x, p, sum, dot);
+}
+
+template <typename T, bool kRelu>
+void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict g, const T* __restrict x, NormRun<T> p,
+                  T slope, T level, T* __restrict dx) {
+  for (int64_t r = 0; r < count; r++, g += stride, x += stride, dx += stride) {
+    for (int64_t i = 0; i < n; i++) {
       const T centred = x[i] - p.mean;
       const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
-      rest += h;
-      rest_dot += h * centred;
+      dx[i] = p.scale * h + (slope * centred + level);
     }
-    *sum += double(fold<T>(s)) + double(rest);
-    *dot += double(fold<T>(d)) + double(rest_dot);
   }
 }
 
 template <typename T>
-void dot_run(int64_t n, const T* g, const T* x, NormRun<T> p, bool relu, double* sum, double* dot) {
-  relu ? dot_run_as<T, true>(n, g, x, p, sum, dot) : dot_run_as<T, false>(n, g, x, p, sum, dot);
-}
-
-template <typename T, bool kRelu>
-void grad_run_as(int64_t n, const T* __restrict g, const T* __restrict x, NormRun<T> p, T slope, T level,
-                 T* __restrict dx) {
-  for (int64_t i = 0; i < n; i++) {
-    const T centred = x[i] - p.mean;
-    const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
-    dx[i] = p.scale * h + (slope * centred + level);
-  }
-}
-
-template <typename T>
-void grad_run(int64_t n, const T* g, const T* x, NormRun<T> p, T slope, T level, bool relu, T* dx) {
-  relu ? grad_run_as<T, true>(n, g, x, p, slope, level, dx) : grad_run_as<T, false>(n, g, x, p, slope, level, dx);
+void grad_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, T slope, T level,
+               bool relu, T* dx) {
+  relu ? grad_runs_as<T, true>(count, stride, n, g, x, p, slope, level, dx)
+       : grad_runs_as<T, false>(count, stride, n, g, x, p, slope, level, dx);
 }
 
 // ---------------------------------------------------------------- rows
@@ -249,8 +276,8 @@ template <typename T>
 void norm_rows(int64_t rows, int64_t cols, const T* __restrict x, const T* __restrict weight,
                const T* __restrict bias, double eps, T* __restrict y, T* mean, T* rstd) {
   for (int64_t r = 0; r < rows; r++, x += cols, y += cols) {
-    const T m = mean && cols > 0 ? T(sum_run(cols, x) / double(cols)) : T(0);
-    const double variance = cols > 0 ? square_run(cols, x, m) / double(cols) : 0;
+    const T m = mean && cols > 0 ? T(total(1, 0, cols, x, Identity()) / double(cols)) : T(0);
+    const double variance = cols > 0 ? total(1, 0, cols, x, SquaredDeviation<T>{m}) / double(cols) : 0;
     const T s = T(1 / __builtin_sqrt(variance + eps));
     if (mean) mean[r] = m;
     rstd[r] = s;
@@ -263,36 +290,33 @@ template <typename T, int R>
 void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, const T* mean, const T* rstd,
                     const T* __restrict weight, T* __restrict dx, T* __restrict dweight, T* __restrict dbias) {
   typedef typename Vec<T>::type vec;
-  constexpr int L = Vec<T>::lanes;
   T m[R], s[R], a[R], b[R];  // dx = s (g w - a - b normal)
   for (int r = 0; r < R; r++) {
     const T *gr = g + r * cols, *xr = x + r * cols;
     m[r] = mean ? mean[r] : T(0);
     s[r] = rstd[r];
     const vec mv = splat(m[r]);
+    vec sums[kChains] = {}, dots[kChains] = {};
+    T rest = 0, rest_dot = 0;
     double sum = 0, dot = 0;
-    for (int64_t start = 0; start < cols; start += kBlock) {
-      const int64_t end = cols - start < kBlock ? cols : start + kBlock;
-      vec sums[kChains] = {}, dots[kChains] = {};
-      const auto step = [&](int64_t at, int k) {
-        const vec h = load(gr + at) * load(weight + at);
-        sums[k] += h;
-        dots[k] = fma(h, load(xr + at) - mv, dots[k]);
-      };
-      int64_t i = start;
-      for (; i + kChains * L <= end; i += kChains * L) {
-        UNROLL for (int k = 0; k < kChains; k++) step(i + k * L, k);
-      }
-      for (; i + L <= end; i += L) step(i, 0);
-      T rest = 0, rest_dot = 0;
-      for (; i < end; i++) {
-        const T h = gr[i] * weight[i];
-        rest += h;
-        rest_dot += h * (xr[i] - m[r]);
-      }
-      sum += double(fold<T>(sums)) + double(rest);
-      dot += double(fold<T>(dots)) + double(rest_dot);
-    }
+    walk<T>(
+        1, cols,
+        [&](int64_t, int64_t i, int k) {
+          const vec h = load(gr + i) * load(weight + i);
+          sums[k] += h;
+          dots[k] = fma(h, load(xr + i) - mv, dots[k]);
+        },
+        [&](int64_t, int64_t i) {
+          const T h = gr[i] * weight[i];
+          rest += h;
+          rest_dot += h * (xr[i] - m[r]);
+        },
+        [&] {
+          sum += double(fold<T>(sums)) + double(rest);
+          dot += double(fold<T>(dots)) + double(rest_dot);
+          UNROLL for (int k = 0; k < kChains; k++) sums[k] = dots[k] = vec{};
+          rest = rest_dot = 0;
+        });
     a[r] = mean ? T(sum / double(cols)) : T(0);
     b[r] = T(dot * double(s[r]) / double(cols));
   }
@@ -327,9 +351,9 @@ void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean
 }  // namespace
 
 extern "C" const NormKernels NEEDLE_ISA_NAME(norm) = {
-    {sum_columns<float>, square_columns<float>, moments_run<float>, scale_columns<float>, scale_run<float>,
-     dot_columns<float>, dot_run<float>, grad_columns<float>, grad_run<float>, norm_rows<float>, grad_rows<float>},
-    {sum_columns<double>, square_columns<double>, moments_run<double>, scale_columns<double>, scale_run<double>,
-     dot_columns<double>, dot_run<double>, grad_columns<double>, grad_run<double>, norm_rows<double>,
+    {sum_columns<float>, square_columns<float>, moments_runs<float>, scale_columns<float>, scale_runs<float>,
+     dot_columns<float>, dot_runs<float>, grad_columns<float>, grad_runs<float>, norm_rows<float>, grad_rows<float>},
+    {sum_columns<double>, square_columns<double>, moments_runs<double>, scale_columns<double>, scale_runs<double>,
+     dot_columns<double>, dot_runs<double>, grad_columns<double>, grad_runs<double>, norm_rows<double>,
      grad_rows<double>},
 };
