@@ -66,7 +66,7 @@
   X(atan2, 40, atan2(a, b))              \
   X(leaky_relu, 1, a > K(0) ? a : a * b) \
   X(elu, 7, a > K(0) ? a : b * expm1(a)) \
-  X(relu_grad, 1, b > K(0) ? a : K(0))   \
+  X(relu_grad, 1, b <= K(0) ? K(0) : a)  \
   X(sigmoid_grad, 1, a* b*(K(1) - b))    \
   X(tanh_grad, 1, a*(K(1) - b * b))      \
   X(gelu_grad, 16, a* gelu_slope(b))     \

@@ -1,5 +1,6 @@
 // Activation layers: elementwise functions as modules.
 
+import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { markBuiltin, Module } from "./module.ts";
 
@@ -100,6 +101,7 @@ export class GELU extends Module {
   /** `approximate`: "none" (default) or "tanh". */
   constructor(options: { approximate?: "none" | "tanh" } = {}) {
     super();
+    checkOptions("GELU", options, ["approximate"]);
     this.#options = options;
   }
 

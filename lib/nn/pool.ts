@@ -7,6 +7,7 @@ import {
   maxPool2d,
   type MaxPoolOptions,
 } from "../functional_nn.ts";
+import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Pair } from "./factory.ts";
 import { markBuiltin, Module } from "./module.ts";
@@ -19,6 +20,7 @@ export class MaxPool2d extends Module {
   /** The stride defaults to the kernel size. */
   constructor(kernelSize: Pair, options: Omit<MaxPoolOptions, "returnIndices"> = {}) {
     super();
+    checkOptions("MaxPool2d", options, ["stride", "padding", "dilation", "ceilMode"]);
     this.#kernel = kernelSize;
     this.#options = options;
   }
@@ -33,6 +35,8 @@ export class MaxPool2d extends Module {
   }
 }
 
+const avgKeys = ["stride", "padding", "ceilMode", "countIncludePad", "divisorOverride"];
+
 /** The mean of each window: (N, C, H, W) -> (N, C, P, Q). */
 export class AvgPool2d extends Module {
   readonly #kernel: Pair;
@@ -41,6 +45,7 @@ export class AvgPool2d extends Module {
   /** The stride defaults to the kernel size. */
   constructor(kernelSize: Pair, options: AvgPoolOptions = {}) {
     super();
+    checkOptions("AvgPool2d", options, avgKeys);
     this.#kernel = kernelSize;
     this.#options = options;
   }

@@ -189,7 +189,7 @@ export const elementwiseOps = declare({
     f: (x) => selu.scale * (x > 0 ? x : selu.alpha * Math.expm1(x)),
     dx: dx(
       "ay",
-      (g, x, y) => g.mul(x.gt(0).where(y.mul(0).add(selu.scale), y.add(selu.scale * selu.alpha))),
+      (g, x, y) => g.mul(x.gt(0).where(selu.scale, y.add(selu.scale * selu.alpha))),
     ),
   }),
   gelu: unary({
@@ -354,7 +354,7 @@ export const elementwiseOps = declare({
   }),
   reluGrad: binary({
     doc: "the derivative of relu times g: y > 0 ? g : 0",
-    f: (g, y) => y > 0 ? g : 0,
+    f: (g, y) => y <= 0 ? 0 : g, // NaN lets g pass, as in PyTorch
     grads: [dxy("b", (gg, _g, y) => gg.reluGrad(y as Tensor)), null],
   }),
   sigmoidGrad: binary({
