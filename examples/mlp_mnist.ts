@@ -81,11 +81,11 @@ function data(flags: Flags): Promise<DataPair> {
       train: await MNIST({ ...root, train: true, transforms, download: true }),
       test: await MNIST({ ...root, train: false, download: true }),
     }),
-    () => ({
-      train: syntheticMNIST({ train: true, transforms }),
-      test: syntheticMNIST({ train: false }),
+    (length) => ({
+      train: syntheticMNIST({ train: true, transforms, ...(length === null ? {} : { length }) }),
+      test: syntheticMNIST({ train: false, ...(length === null ? {} : { length: length / 5 }) }),
     }),
-    "deno task mnist, or deno run -A examples/mlp_mnist.ts --data FOLDER",
+    "examples/mlp_mnist.ts",
   );
 }
 

@@ -79,11 +79,11 @@ function data(flags: Flags): Promise<DataPair> {
       train: await CIFAR10({ ...root, train: true, transforms, download: true }),
       test: await CIFAR10({ ...root, train: false, download: true }),
     }),
-    () => ({
-      train: syntheticCIFAR10({ train: true, transforms }),
-      test: syntheticCIFAR10({ train: false }),
+    (length) => ({
+      train: syntheticCIFAR10({ train: true, transforms, ...(length === null ? {} : { length }) }),
+      test: syntheticCIFAR10({ train: false, ...(length === null ? {} : { length: length / 5 }) }),
     }),
-    "deno task resnet9, or deno run -A examples/resnet9.ts --data FOLDER",
+    "examples/resnet9.ts",
   );
 }
 

@@ -47,9 +47,33 @@ function kebab(name: string): string {
   return name.replace(/[A-Z]/g, (c) => "-" + c.toLowerCase());
 }
 
-function fail(message: string): never {
+function fail(message: string, status = 2): never {
   console.error(`error: ${message}`);
-  process.exit(2);
+  process.exit(status);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether a permission is missing, which is no reason to stop. */
+function isDenied(error: unknown): boolean {
+  for (let e = error; e instanceof Error; e = e.cause) if (e.name === "NotCapable") return true;
+  return false;
+}
+
+/** Asks on a terminal for what training can use; elsewhere it has to do with what it is given. */
+function askPermissions(): void {
+  if (typeof Deno === "undefined" || !Deno.stdin.isTerminal()) return;
+  const build = new URL("../build", import.meta.url);
+  const wanted: Deno.PermissionDescriptor[] = [
+    ...(build.protocol === "file:" ? [{ name: "ffi" as const, path: build }] : []),
+    { name: "env" },
+    { name: "read" },
+    { name: "write" },
+    { name: "net" },
+  ];
+  for (const permission of wanted) Deno.permissions.requestSync(permission);
 }
 
 /** Reads the command line over `defaults`; prints help and exits with --help, names what is wrong otherwise. */
@@ -92,7 +116,9 @@ export function parseFlags(
       const least = name === "lr" || name === "weightDecay" || name === "seed" || name === "epochs"
         ? 0
         : 1;
-      if (text === "" || !(n >= least) || (whole && !Number.isSafeInteger(n))) {
+      if (
+        text === "" || !(n >= least && n < Infinity) || (whole && !Number.isSafeInteger(n))
+      ) {
         fail(
           `--${kebab(name)} must be ${
             whole ? "an integer" : "a number"
@@ -116,17 +142,23 @@ export function parseFlags(
   return flags as unknown as Flags;
 }
 
-/** Chooses the device and seeds the generator. */
+/** Asks for permissions, chooses the device and seeds the generator. */
 export function prepare(flags: Flags): ndl.Device {
+  askPermissions();
   if (flags.device !== null) {
     try {
       ndl.setDefaultDevice(ndl.deviceByName(flags.device));
     } catch (error) {
-      fail((error as Error).message);
+      fail(messageOf(error));
     }
   }
   ndl.manualSeed(flags.seed);
-  const device = ndl.defaultDevice();
+  let device: ndl.Device;
+  try {
+    device = ndl.defaultDevice();
+  } catch (error) {
+    fail(messageOf(error)); // NEEDLE_DEVICE names one that is not there
+  }
   const report = ndl.devices().find((d) => d.name === device.name)!;
   console.log(`device ${device.name} (${report.isa}, ${report.threads} threads)`);
   return device;
@@ -138,26 +170,33 @@ export interface DataPair {
   readonly test: ndl.data.ImageDataset;
 }
 
-/** Loads real data, or says loudly why not and makes the built-in set. */
+/** The permissions that let an example use all there is. */
+const permissions =
+  "--allow-ffi=build --allow-env --allow-read --allow-write --allow-net --allow-sys";
+
+/**
+ * Loads real data, or says loudly why not and makes the built-in set: of the usual length, or short where only the
+ * slow reference device is there.
+ */
 export async function loadData(
   name: string,
   real: () => Promise<DataPair>,
-  synthetic: () => DataPair,
-  command: string,
+  synthetic: (length: number | null) => DataPair,
+  program: string,
 ): Promise<DataPair> {
   try {
     const pair = await real();
     if (pair.train.note) console.log(pair.train.note);
     return pair;
   } catch (error) {
-    const denied = (error as Error).name === "NotCapable";
-    if (!denied && !ndl.data.isMissingDataset(error)) throw error;
+    if (!isDenied(error) && !ndl.data.isMissingDataset(error)) fail(messageOf(error), 1);
+    const pair = synthetic(ndl.defaultDevice() === ndl.reference() ? 1000 : null);
     console.log(
       `\n*** ${name} IS NOT THERE: training on a built-in, procedurally generated set instead.\n` +
-        `*** ${(error as Error).message.split("\n")[0]}\n` +
-        `*** For the real data run: ${command}\n`,
+        `*** ${messageOf(error).split("\n")[0]}\n` +
+        `*** For the real data run: deno run ${permissions} ${program}\n`,
     );
-    return synthetic();
+    return pair;
   }
 }
 
@@ -167,16 +206,26 @@ export interface Pass {
   readonly acc: number;
 }
 
-interface Progress {
+/** What a checkpoint holds. */
+interface Saved {
   readonly epoch: number;
   readonly best: number;
+  readonly lrSchedule: Flags["lrSchedule"];
+  readonly model: ndl.nn.StateDict;
+  readonly optimizer: ReturnType<ndl.optim.Adam["stateDict"]>;
+  readonly scheduler: Record<string, unknown> | null;
+  readonly scaler: ReturnType<ndl.GradScaler["stateDict"]>;
+  readonly rng: ndl.Tensor;
 }
 
 let interrupted = false;
+let ticked = 0;
 
-/** Lets the event loop turn, so that signals and finalizers are heard. */
-function tick(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** Lets the event loop turn some times a second, so that signals and finalizers are heard. */
+async function tick(): Promise<void> {
+  if (performance.now() - ticked < 50) return;
+  await new Promise((resolve) => setImmediate(resolve));
+  ticked = performance.now();
 }
 
 function watchInterrupt(): void {
@@ -233,8 +282,17 @@ async function evaluate(
     loss += ndl.nn.functional.crossEntropy(logits, y!, { reduction: "sum" }).item();
     correct += logits.argmax(1).eq(y!).sum().item();
     seen += y!.numel();
+    await tick();
   }
   return { loss: loss / seen, acc: correct / seen };
+}
+
+/** Makes the folder of a file where it is not there. */
+async function makeFolderOf(path: string): Promise<void> {
+  const folder = path.replace(/[/\\][^/\\]*$/, "");
+  if (folder === path || folder === "") return;
+  const { mkdir } = await import("node:fs/promises");
+  await mkdir(folder, { recursive: true });
 }
 
 async function writeJson(
@@ -243,6 +301,7 @@ async function writeJson(
   append: boolean,
 ): Promise<void> {
   const { appendFile, writeFile } = await import("node:fs/promises");
+  await makeFolderOf(path);
   await (append ? appendFile : writeFile)(path, JSON.stringify(record) + "\n");
 }
 
@@ -275,39 +334,51 @@ export async function trainClassifier(
   const scaler = new ndl.GradScaler({ enabled: flags.amp === "f16" });
   const lowDType: ndl.DType = flags.amp === "f16" ? "float16" : "bfloat16";
 
-  let start = 0, best = 0;
+  let start = 0, best = 0, writable = true;
   const save = async (epoch: number): Promise<void> => {
-    await ndl.save(flags.checkpoint, {
-      epoch,
-      best,
-      model: model.stateDict(),
-      optimizer: optimizer.stateDict(),
-      scheduler: scheduler?.stateDict() ?? null,
-      scaler: scaler.stateDict(),
-      rng: ndl.getRngState(),
-    });
-  };
-  const { mkdir } = await import("node:fs/promises");
-  const folder = flags.checkpoint.replace(/[/\\][^/\\]*$/, "");
-  if (folder !== flags.checkpoint && folder !== "") await mkdir(folder, { recursive: true });
-  if (flags.resume) {
-    type Saved = Progress & {
-      model: ndl.nn.StateDict;
-      optimizer: ReturnType<typeof optimizer.stateDict>;
-      scheduler: Record<string, unknown> | null;
-      scaler: ReturnType<typeof scaler.stateDict>;
-      rng: ndl.Tensor;
-    };
-    const saved = await ndl.load<Saved>(flags.checkpoint);
-    model.loadStateDict(saved.model);
-    optimizer.loadStateDict(saved.optimizer);
-    if (scheduler !== null && saved.scheduler !== null) {
-      scheduler.loadStateDict(saved.scheduler as never);
+    if (!writable) return;
+    try {
+      await makeFolderOf(flags.checkpoint);
+      await ndl.save(flags.checkpoint, {
+        epoch,
+        best,
+        lrSchedule: flags.lrSchedule,
+        model: model.stateDict(),
+        optimizer: optimizer.stateDict(),
+        scheduler: scheduler?.stateDict() ?? null,
+        scaler: scaler.stateDict(),
+        rng: ndl.getRngState(),
+      });
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      writable = false;
+      console.log(`no checkpoint is saved: writing ${flags.checkpoint} needs --allow-write`);
     }
-    scaler.loadStateDict(saved.scaler);
-    ndl.setRngState(saved.rng);
-    start = saved.epoch;
-    best = saved.best;
+  };
+  // What is left after so many epochs.
+  const kept = (epoch: number): string =>
+    writable ? `${flags.checkpoint} holds the state after epoch ${epoch}` : "nothing was saved";
+  if (flags.resume) {
+    try {
+      const saved = await ndl.load<Saved>(flags.checkpoint);
+      if (typeof saved.epoch !== "number" || saved.model === undefined) {
+        throw new Error("it is no checkpoint of an example");
+      }
+      if (saved.lrSchedule !== flags.lrSchedule) {
+        throw new Error(
+          `it was trained with --lr-schedule ${saved.lrSchedule}, not ${flags.lrSchedule}`,
+        );
+      }
+      model.loadStateDict(saved.model);
+      optimizer.loadStateDict(saved.optimizer);
+      scheduler?.loadStateDict(saved.scheduler as never);
+      scaler.loadStateDict(saved.scaler);
+      ndl.setRngState(saved.rng);
+      start = saved.epoch;
+      best = saved.best;
+    } catch (error) {
+      fail(`Cannot resume from ${flags.checkpoint}: ${messageOf(error)}`, 1);
+    }
     console.log(`resuming ${flags.checkpoint} after epoch ${start}`);
   } else await save(0);
 
@@ -345,22 +416,19 @@ export async function trainClassifier(
       if (Number.isNaN(value)) {
         throw new Error(
           `The loss became NaN in epoch ${epoch + 1}, batch ${batches + 1}: lower --lr; ` +
-            `${flags.checkpoint} holds the state after epoch ${epoch}`,
+            kept(epoch),
         );
       }
       loss += value * n;
       correct += logits.argmax(1).eq(y!).sum().item();
       seen += n;
       bar.setPostfix({ loss: loss / seen, acc: correct / seen });
-      if (++batches % 16 === 0) await tick();
+      batches++;
+      await tick();
       if (interrupted) break;
     }
     if (interrupted) {
-      console.log(
-        `\nstopped in epoch ${
-          epoch + 1
-        }; ${flags.checkpoint} holds the state after epoch ${epoch}: --resume`,
-      );
+      console.log(`\nstopped in epoch ${epoch + 1}; ${kept(epoch)}${writable ? ": --resume" : ""}`);
       process.exit(130);
     }
     if (!perStep) scheduler?.step();
@@ -386,6 +454,6 @@ export async function trainClassifier(
       }, epoch > start || flags.resume);
     }
   }
-  console.log(`best test accuracy ${best.toFixed(4)}; checkpoint ${flags.checkpoint}`);
+  console.log(`best test accuracy ${best.toFixed(4)}; ${kept(Math.max(start, flags.epochs))}`);
   return { train: trained, test: tested, best };
 }

@@ -44,6 +44,7 @@ const largestPiece = 1024;
 const registerFrom = 64 * 1024;
 const registerBudget = 256 * 1024 * 1024;
 const cacheLimit = 1024 * 1024 * 1024;
+const noticeLimit = 65536; // finalizers run between turns of the event loop: a loop without one must not pile them up
 
 /** Rounds up to a size class: powers of two split in four, so that at most a fifth is wasted. */
 export function sizeClass(bytes: number): number {
@@ -54,10 +55,18 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
-/** The record through which a finalizer gives memory back: emptied when the storage was released in time. */
+/**
+ * The record through which a finalizer learns that a storage is gone: with a block, which goes back to the pool, or
+ * with a size alone, where V8 frees the memory itself. It is over when the storage was released in time.
+ */
 interface Lease {
   block: Block | null;
+  readonly bytes: number;
+  over: boolean;
 }
+
+// Of storages beyond the limits nothing is heard again unless they are released: they do not count as live.
+const unheard: Lease = { block: null, bytes: 0, over: true };
 
 /** Pool of V8-owned ArrayBuffers in size classes; pieces up to 1 KiB are cut from shared slabs. */
 export class HostPool implements Allocator {
@@ -66,12 +75,18 @@ export class HostPool implements Allocator {
   #peak = 0;
   #cached = 0;
   #registered = 0;
+  #notices = 0;
   #slab: ArrayBuffer | null = null;
   #slabUsed = 0;
   readonly #registry = new FinalizationRegistry<Lease>((lease) => {
-    if (lease.block === null) return;
-    this.#registered -= lease.block.bytes;
-    this.give(lease.block);
+    if (lease.over) return;
+    if (lease.block === null) {
+      this.#notices--;
+      this.#live -= lease.bytes;
+    } else {
+      this.#registered -= lease.bytes;
+      this.give(lease.block);
+    }
   });
 
   take(bytes: number): Block {
@@ -98,16 +113,29 @@ export class HostPool implements Allocator {
 
   /** Lets a finalizer recycle the block of a large storage whose handles are dropped, within the budget. */
   watch(storage: Storage, block: Block): Lease | null {
-    if (block.bytes < registerFrom || this.#registered + block.bytes > registerBudget) return null;
-    this.#registered += block.bytes;
-    const lease: Lease = { block };
+    const { bytes } = block;
+    if (bytes < registerFrom) return null;
+    const recycle = this.#registered + bytes <= registerBudget;
+    if (recycle) this.#registered += bytes;
+    else if (this.#notices < noticeLimit) this.#notices++;
+    else {
+      this.#live -= bytes;
+      return unheard;
+    }
+    const lease = { block: recycle ? block : null, bytes, over: false };
     this.#registry.register(storage, lease);
     return lease;
   }
 
-  /** Ends a lease whose storage was released by counting. */
-  unwatch(lease: Lease): void {
-    this.#registered -= lease.block!.bytes;
+  /** Ends the lease of a storage that was released by counting; its block is given back next. */
+  unwatch(lease: Lease, block: Block): void {
+    if (lease === unheard) {
+      this.#live += block.bytes;
+      return;
+    }
+    if (lease.block === null) this.#notices--;
+    else this.#registered -= lease.bytes;
+    lease.over = true;
     lease.block = null;
   }
 
@@ -185,7 +213,7 @@ export class Storage {
   release(): void {
     if (--this.refs > 0) return;
     if (this.refs < 0) throw new Error("A storage was released more often than it was retained");
-    if (this.#lease !== null) hostPool.unwatch(this.#lease);
+    if (this.#lease !== null) hostPool.unwatch(this.#lease, this.#block!);
     this.#lease = null;
     this.memory = released;
     this.device.allocator.give(this.#block!);

@@ -5,7 +5,7 @@
  * @module
  */
 import { tqdm } from "../progress.ts";
-import { builtin, fileSize } from "./files.ts";
+import { builtin, fileSize, MISSING } from "./files.ts";
 
 /** A file that can be downloaded. */
 export interface RemoteFile {
@@ -218,5 +218,6 @@ export async function download(
   throw new Error(
     `Cannot download ${remote.name}: ${reasons.join("; ")}; ` +
       `check the network and run again, or put the file into ${folder} yourself`,
+    { cause: MISSING },
   );
 }

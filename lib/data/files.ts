@@ -211,7 +211,8 @@ export function missingDataset(
   );
 }
 
-const MISSING = { missingDataset: true };
+/** The cause of errors that say that a dataset is nowhere, also not on the network. */
+export const MISSING: { readonly missingDataset: true } = { missingDataset: true };
 
 /**
  * True if a dataset's function failed because its files are nowhere, and not because they are damaged.

@@ -78,9 +78,10 @@ export class Sequential extends ModuleSequence<Layer, [Tensor], Tensor> {
     let h = x, mine = false;
     for (const m of this) {
       const y = m.forward(h);
-      const plain = isPlainBuiltin(m);
+      const plain = keepsNothing(m);
       // Our own intermediate, made and used by layers that keep no handle: nobody else can see it.
-      if (y !== h) {
+      if (y === h) mine &&= plain;
+      else {
         if (mine && plain) h.dispose();
         mine = plain && y !== x;
       }
@@ -105,9 +106,17 @@ export class Residual extends Module {
   override forward(x: Tensor): Tensor {
     const inner = this.fn.forward(x);
     const y = x.add(inner);
-    if (inner !== x && isPlainBuiltin(this.fn)) inner.dispose();
+    if (inner !== x && keepsNothing(this.fn)) inner.dispose();
     return y;
   }
+}
+
+/** Whether `m` and all it calls are built-in modules without hooks: they keep no handle on what they see. */
+function keepsNothing(m: Layer): boolean {
+  if (!isPlainBuiltin(m)) return false;
+  if (m instanceof Residual) return keepsNothing(m.fn);
+  if (m instanceof Sequential) { for (const inner of m) if (!keepsNothing(inner)) return false; }
+  return true;
 }
 
 /** Gives back its input. */
