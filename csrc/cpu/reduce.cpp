@@ -16,11 +16,18 @@ const ReduceKernels& kernels() {
 }
 
 constexpr int kMaxDims = 64;
-constexpr int64_t kMaxColumns = 2048;  // accumulators of a tile of columns stand on the stack
+constexpr int64_t kMaxLine = 2048;  // accumulators of a task stand on the stack
 constexpr int64_t kMinColumns = 256;
 
 struct Dim {
   int64_t size, stride, out_stride;
+};
+
+// Which kernel takes the elements of a task, and into how many accumulators.
+enum Shape {
+  kRow,      // one output: its elements, or a part of them
+  kRows,     // several outputs along `line`, each with its elements along one dim
+  kColumns,  // several outputs along `line`, whose elements are contiguous
 };
 
 // The kept and the reduced dims as few as possible, and how their work is split.
@@ -28,12 +35,12 @@ struct Plan {
   Dim keep[kMaxDims], gone[kMaxDims];
   int nkeep = 0, ngone = 0;
   int64_t outputs = 1, reduced = 1;
-  Dim line{1, 1, 1};              // the kept dim whose elements are contiguous (columns), or one element
-  bool by_columns = false;
-  int64_t runs = 1;               // reduced elements of an output
-  int64_t tiles = 1, width = 1;   // columns per task
-  int64_t lines = 1;              // outputs divided by the size of `line`
-  int64_t parts = 1, threads = 1;
+  Shape shape = kRow;
+  Dim line{1, 1, 1};             // taken out of `keep`
+  int64_t tiles = 1, width = 1;  // pieces of `line`
+  int64_t lines = 1;             // outputs divided by the size of `line`
+  int64_t parts = 1;             // pieces of the reduced elements
+  int64_t threads = 1;
   const double* attributes = nullptr;
 };
 
@@ -68,36 +75,35 @@ bool make_plan(Plan& p, const double* desc) {
     dims[d] = {int64_t(shape[d]), int64_t(strides[d]), 0};
     p.reduced *= dims[d].size;
   }
-  std::stable_sort(dims, dims + ngone, [](const Dim& a, const Dim& b) { return a.stride > b.stride; });
+  std::sort(dims, dims + ngone, [](const Dim& a, const Dim& b) { return a.stride > b.stride; });
   for (int d = 0; d < ngone; d++) append(p.gone, p.ngone, dims[d]);
   if (p.ngone == 0) p.gone[p.ngone++] = {1, 1, 0};
   if (p.outputs == 0 || p.reduced == 0) return true;
 
   p.threads = std::max<int64_t>(
       1, std::min<int64_t>(thread_count(), int64_t(double(p.outputs) * double(p.reduced) / (2 * kGrain))));
-  p.runs = p.reduced;
-  p.lines = p.outputs;
+  int line = -1;
   if (p.gone[p.ngone - 1].stride != 1) {
-    for (int d = 0; d < p.nkeep; d++) {
-      if (p.keep[d].stride != 1 || p.by_columns) continue;
-      p.by_columns = true;
-      p.line = p.keep[d];
-      std::copy(p.keep + d + 1, p.keep + p.nkeep, p.keep + d);
-      p.nkeep--;
-      d--;
+    for (int d = 0; d < p.nkeep && line < 0; d++) {
+      if (p.keep[d].stride == 1) line = d, p.shape = kColumns;
     }
   }
-  if (p.by_columns) {
+  if (line < 0 && p.ngone == 1 && p.outputs >= 4 * p.threads) line = p.nkeep - 1, p.shape = kRows;
+  p.lines = p.outputs;
+  if (line >= 0) {
+    p.line = p.keep[line];
+    std::copy(p.keep + line + 1, p.keep + p.nkeep, p.keep + line);
+    p.nkeep--;
     p.lines = p.outputs / p.line.size;
-    const int64_t wanted = (p.threads + p.lines - 1) / p.lines;
-    p.tiles = std::max<int64_t>(1, std::min(wanted, p.line.size / kMinColumns));
-    p.tiles = std::max(p.tiles, (p.line.size + kMaxColumns - 1) / kMaxColumns);
-    p.width = ((p.line.size + p.tiles - 1) / p.tiles + 63) / 64 * 64;
+    const int64_t wanted = (p.threads + p.lines - 1) / p.lines, unit = p.shape == kRows ? 1 : 64;
+    p.tiles = p.shape == kRows ? wanted : std::max<int64_t>(1, std::min(wanted, p.line.size / kMinColumns));
+    p.tiles = std::max(p.tiles, (p.line.size + kMaxLine - 1) / kMaxLine);
+    p.width = ((p.line.size + p.tiles - 1) / p.tiles + unit - 1) / unit * unit;
     p.tiles = (p.line.size + p.width - 1) / p.width;
   }
   const int64_t tasks = p.lines * p.tiles;
-  if (tasks < 4 * p.threads && tasks % p.threads != 0) {
-    p.parts = std::min((p.threads + tasks - 1) / tasks * (tasks == 1 ? 1 : 4), p.runs);
+  if (p.shape != kRows && tasks < 4 * p.threads && tasks % p.threads != 0) {
+    p.parts = std::min((p.threads + tasks - 1) / tasks * (tasks == 1 ? 1 : 4), p.reduced);
   }
   return true;
 }
@@ -162,36 +168,32 @@ void reduce(const Plan& p, const Task<A>& t, const Sink& sink) {
   }
   A* parts = static_cast<A*>(t.parts);
   parallel_tasks(p.lines * p.tiles * p.parts, p.threads, [&](int64_t first, int64_t last) {
-    A local[kMaxColumns];
-    double shift[kMaxColumns];
+    A local[kMaxLine];
+    double local_shift[kMaxLine];
+    const double* shift = t.shift ? local_shift : nullptr;
     for (int64_t task = first; task < last; task++) {
       const int64_t part = task % p.parts, tile = task / p.parts % p.tiles;
       const int64_t column = tile * p.width, count = std::min(p.width, p.line.size - column);
-      const int64_t begin = p.runs / p.parts * part + p.runs % p.parts * part / p.parts;
-      const int64_t end = p.runs / p.parts * (part + 1) + p.runs % p.parts * (part + 1) / p.parts;
+      const int64_t begin = p.reduced / p.parts * part + p.reduced % p.parts * part / p.parts;
+      const int64_t end = p.reduced / p.parts * (part + 1) + p.reduced % p.parts * (part + 1) / p.parts;
       int64_t offset, out;
       locate(p, task / p.parts / p.tiles, offset, out);
-      if (!p.by_columns) {
-        A accumulator = t.identity;
-        const double* s = t.shift ? t.shift + out : nullptr;
-        each_run(p, t.x + offset * t.bytes, t.bytes, begin, end,
-                 [&](const char* x, int64_t n, int64_t stride) {
-                   t.kernel->row(x, n, stride, s, &accumulator);
-                 });
-        if (p.parts > 1) parts[part * p.outputs + out] = accumulator;
-        else sink(out, accumulator);
-        continue;
-      }
+      out += column * p.line.out_stride;
       for (int64_t j = 0; j < count; j++) {
         local[j] = t.identity;
-        if (t.shift) shift[j] = t.shift[out + (column + j) * p.line.out_stride];
+        if (shift) local_shift[j] = t.shift[out + j * p.line.out_stride];
       }
-      each_run(p, t.x + (offset + column) * t.bytes, t.bytes, begin, end,
-               [&](const char* x, int64_t n, int64_t stride) {
-                 t.kernel->columns(x, n, stride, count, t.shift ? shift : nullptr, local);
-               });
+      const char* x = t.x + (offset + column * p.line.stride) * t.bytes;
+      if (p.shape == kRows) {
+        t.kernel->rows(x, count, p.line.stride, p.gone[0].size, p.gone[0].stride, shift, local);
+      } else {
+        each_run(p, x, t.bytes, begin, end, [&](const char* run, int64_t n, int64_t stride) {
+          if (p.shape == kRow) t.kernel->row(run, n, stride, shift, local);
+          else t.kernel->columns(run, n, stride, count, shift, local);
+        });
+      }
       for (int64_t j = 0; j < count; j++) {
-        const int64_t o = out + (column + j) * p.line.out_stride;
+        const int64_t o = out + j * p.line.out_stride;
         if (p.parts > 1) parts[part * p.outputs + o] = local[j];
         else sink(o, local[j]);
       }

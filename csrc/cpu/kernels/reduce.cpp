@@ -117,7 +117,7 @@ typename Op::Lane reduce_block(const typename Op::Element* x, int64_t n, typenam
 }
 
 template <class Op>
-typename Op::Lane reduce_strided(const typename Op::Element* x, int64_t n, int64_t stride,
+inline typename Op::Lane reduce_strided(const typename Op::Element* x, int64_t n, int64_t stride,
                                  typename Op::Lane shift) {
   typedef typename Op::Lane L;
   L lane[4] = {Op::identity, Op::identity, Op::identity, Op::identity};
@@ -130,13 +130,14 @@ typename Op::Lane reduce_strided(const typename Op::Element* x, int64_t n, int64
 }
 
 template <class Op>
-void row(const void* data, int64_t n, int64_t stride, const double* shift, void* accumulator) {
+inline typename Op::Total reduce_row(const typename Op::Element* x, int64_t n, int64_t stride,
+                                     const double* shift, typename Op::Total total) {
   typedef typename Op::Lane L;
   typedef typename Op::Total A;
-  const auto* x = static_cast<const typename Op::Element*>(data);
   const L s = shift ? L(*shift) : L(0);
-  A total = *static_cast<A*>(accumulator);
-  if (stride == 1 && n >= 32) {
+  if (stride == 1 && n < 32) {
+    total = Op::combine(total, A(reduce_strided<Op>(x, n, 1, s)));
+  } else if (stride == 1) {
     for (int64_t i = 0; i < n; i += kBlock) {
       total = Op::combine(total, A(reduce_block<Op>(x + i, n - i < kBlock ? n - i : kBlock, s)));
     }
@@ -147,7 +148,23 @@ void row(const void* data, int64_t n, int64_t stride, const double* shift, void*
           Op::combine(total, A(reduce_strided<Op>(x + i * stride, n - i < block ? n - i : block, stride, s)));
     }
   }
-  *static_cast<A*>(accumulator) = total;
+  return total;
+}
+
+template <class Op>
+void row(const void* data, int64_t n, int64_t stride, const double* shift, void* accumulator) {
+  auto* total = static_cast<typename Op::Total*>(accumulator);
+  *total = reduce_row<Op>(static_cast<const typename Op::Element*>(data), n, stride, shift, *total);
+}
+
+template <class Op>
+void rows(const void* data, int64_t count, int64_t row_stride, int64_t n, int64_t stride, const double* shift,
+          void* accumulators) {
+  const auto* x = static_cast<const typename Op::Element*>(data);
+  auto* totals = static_cast<typename Op::Total*>(accumulators);
+  for (int64_t r = 0; r < count; r++) {
+    totals[r] = reduce_row<Op>(x + r * row_stride, n, stride, shift ? shift + r : shift, totals[r]);
+  }
 }
 
 // One tile of at most kTile columns.
@@ -253,7 +270,7 @@ void position_columns(const void* data, int64_t rows, int64_t stride, int64_t n,
 
 template <class Op>
 constexpr ReduceKernel kernel() {
-  return {row<Op>, columns<Op>};
+  return {row<Op>, rows<Op>, columns<Op>};
 }
 template <class Op, typename Index>
 constexpr PositionKernel position() {
