@@ -99,7 +99,7 @@ stages.push({
 if (!fast) {
   stages.push({
     name: "examples in the documentation",
-    command: [deno, "test", "-A", "--no-check", "--doc", "mod.ts", "lib"],
+    command: [deno, "test", "-A", "--no-check", "--doc", "README.md", "mod.ts", "lib"],
     tests: true,
   });
 }
