@@ -115,8 +115,8 @@ Factor<T> packed(const T* data, int64_t n, int64_t j) {
 
 // c (m, n) = or += a (m, k) times b (k, n)
 template <typename T>
-void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const Factor<T>& b, T* c,
-              int64_t ldc, bool add, T* work) {
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const Factor<T>& b,
+              T* c, int64_t ldc, bool add, T* work) {
   GemmArgs<T> g{};
   g.m = m, g.n = n, g.k = k;
   g.a = a, g.a_rs = a_rs, g.a_cs = a_cs;
@@ -168,8 +168,8 @@ void pack_blocks(const Attention<T>& p, const T* rows, int64_t row, int64_t feat
 }
 
 template <typename T>
-int32_t forward(const Attention<T>& p, const Heads<const T>& q, const Heads<const T>& k, const Heads<const T>& v,
-                const Heads<T>& y, T* lse) {
+int32_t forward(const Attention<T>& p, const Heads<const T>& q, const Heads<const T>& k,
+                const Heads<const T>& v, const Heads<T>& y, T* lse) {
   const int64_t blocks = ceil_div(p.queries, kQueries), tasks = p.batch * p.heads * blocks;
   const double each = double(p.queries) * double(p.keys) * double(p.features + p.wide);
   // Few queries read keys and values once or so: packing would cost more than it saves.
@@ -186,7 +186,8 @@ int32_t forward(const Attention<T>& p, const Heads<const T>& q, const Heads<cons
       failed = true;
       return;
     }
-    T *const gemm_work = pieces.take(work), *const keys = pieces.take(key_size), *const values = pieces.take(value_size);
+    T *const gemm_work = pieces.take(work), *const keys = pieces.take(key_size),
+             *const values = pieces.take(value_size);
     T *const scores = pieces.take(tile), *const row = pieces.take(p.block);
     T *const max = pieces.take(kQueries), *const sum = pieces.take(kQueries);
     int64_t packed_head = -1;
@@ -206,11 +207,13 @@ int32_t forward(const Attention<T>& p, const Heads<const T>& q, const Heads<cons
       for (int64_t j = 0; j < last; j += p.block) {
         const int64_t n = std::min(p.block, p.keys - j);
         multiply(m, n, p.features, queries, q.row, q.feature,
-                 pack ? packed<T>(keys, p.keys, j) : plain(kh + j * k.row, k.feature, k.row), scores, n, false, gemm_work);
+                 pack ? packed<T>(keys, p.keys, j) : plain(kh + j * k.row, k.feature, k.row), scores, n,
+                 false, gemm_work);
         for (int64_t i = 0; i < m; i++) {
           T* const s = scores + i * n;
           const int64_t seen = p.seen(i0 + i, j, n);
-          const T top = std::max(max[i], p.table.scores(seen, p.scale, p.bias(b, h, i0 + i, j, seen, row), s));
+          const T top =
+              std::max(max[i], p.table.scores(seen, p.scale, p.bias(b, h, i0 + i, j, seen, row), s));
           // A row without any key so far: exp(-inf - 0) = 0.
           const T shift = top == none ? T(0) : top, shrink = std::exp(max[i] - shift);
           sum[i] = sum[i] * shrink + p.table.exponentials(seen, shift, s);
@@ -246,72 +249,83 @@ int32_t backward(const Attention<T>& p, const Gradients<T>& t) {
   const double each = double(p.queries) * double(p.keys) * double(3 * p.features + 2 * p.wide);
   const T none = -std::numeric_limits<T>::infinity();
   std::atomic<bool> failed{false};
-  parallel_tasks(p.batch * p.heads, gemm_threads(double(p.batch * p.heads) * each), [&](int64_t begin, int64_t end) {
-    const int64_t work = product_work(p), tile = kQueries * p.block;
-    const int64_t sizes[] = {work, padded(p, p.keys) * p.features, padded(p, p.keys) * p.wide,
-                             padded(p, p.features) * p.keys, padded(p, p.features) * kQueries,
-                             padded(p, p.wide) * kQueries, tile, tile, p.block, kQueries};
-    int64_t total = 0;
-    for (const int64_t size : sizes) total += round_up(size, 16);
-    Pieces<T> pieces{static_cast<T*>(scratch(kScratchTask, size_t(total) * sizeof(T)))};
-    if (!pieces.next) {
-      failed = true;
-      return;
-    }
-    T *const gemm_work = pieces.take(sizes[0]), *const keys_across = pieces.take(sizes[1]);
-    T *const values_across = pieces.take(sizes[2]), *const keys = pieces.take(sizes[3]);
-    T *const queries = pieces.take(sizes[4]), *const outputs = pieces.take(sizes[5]);
-    T *const scores = pieces.take(tile), *const grads = pieces.take(tile), *const row = pieces.take(p.block);
-    T *const mean = pieces.take(kQueries);
-    for (int64_t head = begin; head < end; head++) {
-      const int64_t b = head / p.heads, h = head % p.heads;
-      pack_factor(p.features, p.keys, t.k.of(b, h), t.k.feature, t.k.row, keys_across);
-      pack_factor(p.wide, p.keys, t.v.of(b, h), t.v.feature, t.v.row, values_across);
-      pack_blocks(p, t.k.of(b, h), t.k.row, t.k.feature, p.features, keys);
-      for (int64_t j = 0; j < p.keys; j++) {
-        T *const dk = t.dk.of(b, h) + j * t.dk.row, *const dv = t.dv.of(b, h) + j * t.dv.row;
-        std::fill(dk, dk + p.features, T(0));
-        std::fill(dv, dv + p.wide, T(0));
-      }
-      for (int64_t i0 = 0; i0 < p.queries; i0 += kQueries) {
-        const int64_t m = std::min(kQueries, p.queries - i0);
-        const T *const q = t.q.of(b, h) + i0 * t.q.row, *const g = t.g.of(b, h) + i0 * t.g.row;
-        const T *const y = t.y.of(b, h) + i0 * t.y.row, *const lse = t.lse + head * p.queries + i0;
-        T* const dq = t.dq.of(b, h) + i0 * t.dq.row;
-        pack_factor(m, p.features, q, t.q.row, t.q.feature, queries);
-        pack_factor(m, p.wide, g, t.g.row, t.g.feature, outputs);
-        for (int64_t i = 0; i < m; i++) {
-          T dot = 0;
-          for (int64_t e = 0; e < p.wide; e++) dot += g[i * t.g.row + e * t.g.feature] * y[i * t.y.row + e * t.y.feature];
-          mean[i] = dot;
-          std::fill(dq + i * t.dq.row, dq + i * t.dq.row + p.features, T(0));
+  parallel_tasks(
+      p.batch * p.heads, gemm_threads(double(p.batch * p.heads) * each), [&](int64_t begin, int64_t end) {
+        const int64_t work = product_work(p), tile = kQueries * p.block;
+        const int64_t sizes[] = {work,
+                                 padded(p, p.keys) * p.features,
+                                 padded(p, p.keys) * p.wide,
+                                 padded(p, p.features) * p.keys,
+                                 padded(p, p.features) * kQueries,
+                                 padded(p, p.wide) * kQueries,
+                                 tile,
+                                 tile,
+                                 p.block,
+                                 kQueries};
+        int64_t total = 0;
+        for (const int64_t size : sizes) total += round_up(size, 16);
+        Pieces<T> pieces{static_cast<T*>(scratch(kScratchTask, size_t(total) * sizeof(T)))};
+        if (!pieces.next) {
+          failed = true;
+          return;
         }
-        const int64_t last = p.visible(i0 + m);
-        for (int64_t j = 0; j < last; j += p.block) {
-          const int64_t n = std::min(p.block, p.keys - j);
-          multiply(m, n, p.features, q, t.q.row, t.q.feature, packed<T>(keys_across, p.keys, j), scores, n, false,
-                   gemm_work);
-          multiply(m, n, p.wide, g, t.g.row, t.g.feature, packed<T>(values_across, p.keys, j), grads, n, false,
-                   gemm_work);
-          for (int64_t i = 0; i < m; i++) {
-            T *const s = scores + i * n, *const d = grads + i * n;
-            const int64_t seen = lse[i] == none ? 0 : p.seen(i0 + i, j, n);
-            p.table.scores(seen, p.scale, p.bias(b, h, i0 + i, j, seen, row), s);
-            p.table.exponentials(seen, lse[i], s);
-            p.table.gradient(seen, s, mean[i], p.scale, d);
-            std::fill(s + seen, s + n, T(0));
-            std::fill(d + seen, d + n, T(0));
+        T *const gemm_work = pieces.take(sizes[0]), *const keys_across = pieces.take(sizes[1]);
+        T *const values_across = pieces.take(sizes[2]), *const keys = pieces.take(sizes[3]);
+        T *const queries = pieces.take(sizes[4]), *const outputs = pieces.take(sizes[5]);
+        T *const scores = pieces.take(tile), *const grads = pieces.take(tile),
+                 *const row = pieces.take(p.block);
+        T* const mean = pieces.take(kQueries);
+        for (int64_t head = begin; head < end; head++) {
+          const int64_t b = head / p.heads, h = head % p.heads;
+          pack_factor(p.features, p.keys, t.k.of(b, h), t.k.feature, t.k.row, keys_across);
+          pack_factor(p.wide, p.keys, t.v.of(b, h), t.v.feature, t.v.row, values_across);
+          pack_blocks(p, t.k.of(b, h), t.k.row, t.k.feature, p.features, keys);
+          for (int64_t j = 0; j < p.keys; j++) {
+            T *const dk = t.dk.of(b, h) + j * t.dk.row, *const dv = t.dv.of(b, h) + j * t.dv.row;
+            std::fill(dk, dk + p.features, T(0));
+            std::fill(dv, dv + p.wide, T(0));
           }
-          multiply(n, p.wide, m, scores, 1, n, packed<T>(outputs, p.wide, 0), t.dv.of(b, h) + j * t.dv.row, t.dv.row,
-                   true, gemm_work);
-          multiply(m, p.features, n, grads, n, 1, packed<T>(keys + block_offset(p, j, p.features), p.features, 0),
-                   dq, t.dq.row, true, gemm_work);
-          multiply(n, p.features, m, grads, 1, n, packed<T>(queries, p.features, 0), t.dk.of(b, h) + j * t.dk.row,
-                   t.dk.row, true, gemm_work);
+          for (int64_t i0 = 0; i0 < p.queries; i0 += kQueries) {
+            const int64_t m = std::min(kQueries, p.queries - i0);
+            const T *const q = t.q.of(b, h) + i0 * t.q.row, *const g = t.g.of(b, h) + i0 * t.g.row;
+            const T *const y = t.y.of(b, h) + i0 * t.y.row, *const lse = t.lse + head * p.queries + i0;
+            T* const dq = t.dq.of(b, h) + i0 * t.dq.row;
+            pack_factor(m, p.features, q, t.q.row, t.q.feature, queries);
+            pack_factor(m, p.wide, g, t.g.row, t.g.feature, outputs);
+            for (int64_t i = 0; i < m; i++) {
+              T dot = 0;
+              for (int64_t e = 0; e < p.wide; e++)
+                dot += g[i * t.g.row + e * t.g.feature] * y[i * t.y.row + e * t.y.feature];
+              mean[i] = dot;
+              std::fill(dq + i * t.dq.row, dq + i * t.dq.row + p.features, T(0));
+            }
+            const int64_t last = p.visible(i0 + m);
+            for (int64_t j = 0; j < last; j += p.block) {
+              const int64_t n = std::min(p.block, p.keys - j);
+              multiply(m, n, p.features, q, t.q.row, t.q.feature, packed<T>(keys_across, p.keys, j), scores,
+                       n, false, gemm_work);
+              multiply(m, n, p.wide, g, t.g.row, t.g.feature, packed<T>(values_across, p.keys, j), grads, n,
+                       false, gemm_work);
+              for (int64_t i = 0; i < m; i++) {
+                T *const s = scores + i * n, *const d = grads + i * n;
+                const int64_t seen = lse[i] == none ? 0 : p.seen(i0 + i, j, n);
+                p.table.scores(seen, p.scale, p.bias(b, h, i0 + i, j, seen, row), s);
+                p.table.exponentials(seen, lse[i], s);
+                p.table.gradient(seen, s, mean[i], p.scale, d);
+                std::fill(s + seen, s + n, T(0));
+                std::fill(d + seen, d + n, T(0));
+              }
+              multiply(n, p.wide, m, scores, 1, n, packed<T>(outputs, p.wide, 0),
+                       t.dv.of(b, h) + j * t.dv.row, t.dv.row, true, gemm_work);
+              multiply(m, p.features, n, grads, n, 1,
+                       packed<T>(keys + block_offset(p, j, p.features), p.features, 0), dq, t.dq.row, true,
+                       gemm_work);
+              multiply(n, p.features, m, grads, 1, n, packed<T>(queries, p.features, 0),
+                       t.dk.of(b, h) + j * t.dk.row, t.dk.row, true, gemm_work);
+            }
+          }
         }
-      }
-    }
-  });
+      });
   return failed ? out_of_memory() : kOk;
 }
 
@@ -325,11 +339,12 @@ int32_t run_forward(const T* q, const T* k, const T* v, const void* mask, double
 }
 
 template <typename T>
-int32_t run_backward(const T* g, const T* q, const T* k, const T* v, const T* y, const T* lse, const void* mask,
-                     double mask_off, T* dq, T* dk, T* dv, const double* desc) {
+int32_t run_backward(const T* g, const T* q, const T* k, const T* v, const T* y, const T* lse,
+                     const void* mask, double mask_off, T* dq, T* dk, T* dv, const double* desc) {
   const Attention<T> p(desc, mask, mask_off);
   // Braces evaluate in order, and each Heads takes the next four strides.
-  const Gradients<T> t{{g, desc}, {q, desc}, {k, desc}, {v, desc}, {y, desc}, {dq, desc}, {dk, desc}, {dv, desc}, lse};
+  const Gradients<T> t{{g, desc},  {q, desc},  {k, desc},  {v, desc}, {y, desc},
+                       {dq, desc}, {dk, desc}, {dv, desc}, lse};
   return backward(p, t);
 }
 
@@ -340,10 +355,10 @@ using namespace needle;
 
 #define TENSOR(name) at<T>(name, name##_off)
 
-NEEDLE_EXPORT int32_t needle_attention(const void* q, double q_off, const void* k, double k_off, const void* v,
-                                       double v_off, const void* mask, double mask_off, void* y, double y_off,
-                                       void* lse, double lse_off, int32_t dtypes, double,
-                                       const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_attention(const void* q, double q_off, const void* k, double k_off,
+                                       const void* v, double v_off, const void* mask, double mask_off,
+                                       void* y, double y_off, void* lse, double lse_off, int32_t dtypes,
+                                       double, const double* desc) noexcept {
   const auto run = [&](auto zero) {
     typedef decltype(zero) T;
     return run_forward<T>(TENSOR(q), TENSOR(k), TENSOR(v), mask, mask_off, TENSOR(y), TENSOR(lse), desc);
@@ -355,8 +370,8 @@ NEEDLE_EXPORT int32_t needle_attention_backward(const void* g, double g_off, con
                                                 const void* k, double k_off, const void* v, double v_off,
                                                 const void* y, double y_off, const void* lse, double lse_off,
                                                 const void* mask, double mask_off, void* dq, double dq_off,
-                                                void* dk, double dk_off, void* dv, double dv_off, int32_t dtypes,
-                                                double, const double* desc) noexcept {
+                                                void* dk, double dk_off, void* dv, double dv_off,
+                                                int32_t dtypes, double, const double* desc) noexcept {
   const auto run = [&](auto zero) {
     typedef decltype(zero) T;
     return run_backward<T>(TENSOR(g), TENSOR(q), TENSOR(k), TENSOR(v), TENSOR(y), TENSOR(lse), mask, mask_off,

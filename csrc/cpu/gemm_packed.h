@@ -18,7 +18,8 @@ void pack_factor(int64_t k, int64_t n, const T* b, int64_t b_rs, int64_t b_cs, T
   for (int64_t k0 = 0; k0 < k; k0 += limit) {
     const int64_t kc = std::min(limit, k - k0);
     for (int64_t j = 0; j < n; j += table.nr) {
-      table.panel(kc, std::min(table.nr, n - j), b + k0 * b_rs + j * b_cs, b_rs, b_cs, out + k0 * padded + kc * j);
+      table.panel(kc, std::min(table.nr, n - j), b + k0 * b_rs + j * b_cs, b_rs, b_cs,
+                  out + k0 * padded + kc * j);
     }
   }
 }

@@ -1,6 +1,7 @@
 // needle_rnn_layer, needle_lstm_layer, needle_gru_layer and their backward ops: all steps of a layer in one
-// parallel region. Each thread owns some hidden units: it packs their recurrent weights once, and at each step
-// multiplies the whole state by them and finishes its units' gates. One barrier a step hands the state on.
+// parallel region. Each thread owns some hidden units: it packs their recurrent weights once, and at each
+// step multiplies the whole state by them and finishes its units' gates. One barrier a step hands the state
+// on.
 #include <algorithm>
 #include <atomic>
 
@@ -33,6 +34,10 @@ struct Sizes {
   int64_t step(int64_t s) const { return reverse ? steps - 1 - s : s; }
 };
 
+// Multiply-adds of one step below which one more thread does not pay: about 20 us, many times what a barrier
+// costs among threads that run, since beside other processes it costs far more.
+constexpr double kStepGrain = 1 << 20;
+
 // The hidden units [first, first + width) of one thread.
 struct Share {
   int64_t first, width;
@@ -43,7 +48,8 @@ struct Share {
 template <typename F>
 void share_units(const Sizes& sizes, int64_t gates, int64_t lanes, const F& f) {
   const double work = double(sizes.batch) * double(gates) * double(sizes.hidden) * double(sizes.hidden);
-  const int64_t threads = std::min(gemm_threads(work), ceil_div(sizes.hidden, lanes));
+  const int64_t wanted = std::max<int64_t>(1, int64_t(work / kStepGrain));
+  const int64_t threads = std::min(std::min<int64_t>(thread_count(), wanted), ceil_div(sizes.hidden, lanes));
 #ifdef _OPENMP
   if (threads > 1) {
 #pragma omp parallel num_threads(int(threads))
@@ -91,11 +97,13 @@ struct Product {
 
   T* packed() const { return const_cast<T*>(g.packed); }
 
-  // Packs w (gates * hidden, hidden), transposed: column j of gate i is the row of unit first + j. A panel that
-  // crosses from one gate to the next is gathered in `panel` first (nr rows of w).
+  // Packs w (gates * hidden, hidden), transposed: column j of gate i is the row of unit first + j. A panel
+  // that crosses from one gate to the next is gathered in `panel` first (nr rows of w).
   void pack_transposed(const T* w, int64_t hidden, Share share, T* panel) {
     const int64_t limit = gemm_block(g.k, table.kc);
-    const auto row = [&](int64_t j) { return (j / share.width * hidden + share.first + j % share.width) * hidden; };
+    const auto row = [&](int64_t j) {
+      return (j / share.width * hidden + share.first + j % share.width) * hidden;
+    };
     for (int64_t k0 = 0; k0 < g.k; k0 += limit) {
       const int64_t kc = std::min(limit, g.k - k0);
       for (int64_t j = 0; j < g.n; j += table.nr) {
@@ -160,19 +168,21 @@ int32_t forward(const Sizes& sizes, int64_t gates, const T* h0, const T* w, cons
       product.run(previous + t * sizes.state(), pre, bias ? own_bias : nullptr, false);
       for (int64_t b = 0; b < sizes.batch; b++) step(t, b, pre + b * n, share);
       const bool last = s + 1 == sizes.steps;
-      copy_share(sizes, share, y + t * sizes.state(), last ? hn : previous + sizes.step(s + 1) * sizes.state());
+      copy_share(sizes, share, y + t * sizes.state(),
+                 last ? hn : previous + sizes.step(s + 1) * sizes.state());
       barrier();
     }
   });
   return failed ? out_of_memory() : kOk;
 }
 
-// Backward: calls step(t, b, before, dh, carry, share) for every step from the last to the first; `before` is the
-// step taken before, or -1. It writes the gates' gradients to dr and may leave in dh what passes the gates by
+// Backward: calls step(t, b, before, dh, carry, share) for every step from the last to the first; `before` is
+// the step taken before, or -1. It writes the gates' gradients to dr and may leave in dh what passes the
+// gates by
 // (`pass`). dh and carry hold the share's units; carry starts as `carried` and ends in `carry0`, where given.
 template <typename T, typename Step>
-int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, const T* carried, const T* dr, bool pass,
-                 T* dh0, T* carry0, const Step& step) {
+int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, const T* carried, const T* dr,
+                 bool pass, T* dh0, T* carry0, const Step& step) {
   if (sizes.batch == 0) return kOk;
   std::atomic<bool> failed{false};
   share_units(sizes, gates, gemm_table<T>().lanes, [&](Share share) {
@@ -220,7 +230,8 @@ int32_t rnn_layer(const Sizes& sizes, const T* xg, const T* h0, const T* w, T* y
 }
 
 template <typename T>
-int32_t rnn_layer_backward(const Sizes& sizes, const T* y, const T* w, const T* gy, const T* gh, T* dx, T* dh0) {
+int32_t rnn_layer_backward(const Sizes& sizes, const T* y, const T* w, const T* gy, const T* gh, T* dx,
+                           T* dh0) {
   const auto step = sizes.relu ? rnn_table<T>().relu_backward : rnn_table<T>().tanh_backward;
   return backward(sizes, 1, w, gh, static_cast<const T*>(nullptr), dx, false, dh0, static_cast<T*>(nullptr),
                   [&](int64_t t, int64_t b, int64_t, const T* dh, T*, Share share) {
@@ -237,7 +248,8 @@ int32_t lstm_layer(const Sizes& sizes, const T* xg, const T* h0, const T* c0, co
   const int32_t status = forward(
       sizes, 4, h0, w, static_cast<const T*>(nullptr), y, hn, previous,
       [&](int64_t t, int64_t b, const T* pre, Share share) {
-        const int64_t unit = b * hidden + share.first, at = t * size + unit, row = 4 * (t * size + b * hidden) + share.first;
+        const int64_t unit = b * hidden + share.first, at = t * size + unit,
+                      row = 4 * (t * size + b * hidden) + share.first;
         const T* before = t == sizes.step(0) ? c0 : cells + (sizes.reverse ? t + 1 : t - 1) * size;
         step(share.width, pre, share.width, xg + row, hidden, before + unit, gates + row, cells + at, y + at);
       });
@@ -255,20 +267,22 @@ int32_t lstm_layer_backward(const Sizes& sizes, const T* gates, const T* cells, 
                     const int64_t unit = b * hidden + share.first, at = t * size + unit;
                     const int64_t row = 4 * (t * size + b * hidden) + share.first;
                     step(share.width, gates + row, hidden, cells + at,
-                         (before < 0 ? c0 : cells + before * size) + unit, dh, gy ? gy + at : nullptr, dc, dx + row);
+                         (before < 0 ? c0 : cells + before * size) + unit, dh, gy ? gy + at : nullptr, dc,
+                         dx + row);
                   });
 }
 
 template <typename T>
-int32_t gru_layer(const Sizes& sizes, const T* xg, const T* h0, const T* w, const T* bias, T* y, T* hn, T* gates,
-                  T* previous) {
+int32_t gru_layer(const Sizes& sizes, const T* xg, const T* h0, const T* w, const T* bias, T* y, T* hn,
+                  T* gates, T* previous) {
   const auto step = rnn_table<T>().gru;
   const int64_t hidden = sizes.hidden;
-  return forward(sizes, 3, h0, w, bias, y, hn, previous, [&](int64_t t, int64_t b, const T* pre, Share share) {
-    const int64_t row = t * sizes.state() + b * hidden, at = row + share.first;
-    step(share.width, pre, share.width, xg + 3 * row + share.first, hidden, previous + at,
-         gates + 4 * row + share.first, y + at);
-  });
+  return forward(sizes, 3, h0, w, bias, y, hn, previous,
+                 [&](int64_t t, int64_t b, const T* pre, Share share) {
+                   const int64_t row = t * sizes.state() + b * hidden, at = row + share.first;
+                   step(share.width, pre, share.width, xg + 3 * row + share.first, hidden, previous + at,
+                        gates + 4 * row + share.first, y + at);
+                 });
 }
 
 template <typename T>
@@ -279,8 +293,8 @@ int32_t gru_layer_backward(const Sizes& sizes, const T* gates, const T* previous
   return backward(sizes, 3, w, gh, static_cast<const T*>(nullptr), dr, true, dh0, static_cast<T*>(nullptr),
                   [&](int64_t t, int64_t b, int64_t, T* dh, T*, Share share) {
                     const int64_t row = t * sizes.state() + b * hidden, at = row + share.first;
-                    step(share.width, gates + 4 * row + share.first, hidden, previous + at, gy ? gy + at : nullptr,
-                         dh, dx + 3 * row + share.first, dr + 3 * row + share.first);
+                    step(share.width, gates + 4 * row + share.first, hidden, previous + at,
+                         gy ? gy + at : nullptr, dh, dx + 3 * row + share.first, dr + 3 * row + share.first);
                   });
 }
 
@@ -292,70 +306,77 @@ using namespace needle;
 // An argument of the surrounding function as a pointer to its first element.
 #define TENSOR(name) at<T>(name, name##_off)
 // Returns what `call` does with T as the type of the main dtype.
-#define RETURN_BY_TYPE(call)               \
-  do {                                     \
-    if (main_dtype(dtypes) == kFloat32) {  \
-      typedef float T;                     \
-      return call;                         \
-    }                                      \
-    typedef double T;                      \
-    return call;                           \
+#define RETURN_BY_TYPE(call)              \
+  do {                                    \
+    if (main_dtype(dtypes) == kFloat32) { \
+      typedef float T;                    \
+      return call;                        \
+    }                                     \
+    typedef double T;                     \
+    return call;                          \
   } while (0)
 
-NEEDLE_EXPORT int32_t needle_rnn_layer(const void* xg, double xg_off, const void* h0, double h0_off, const void* w,
-                                       double w_off, void* y, double y_off, void* hn, double hn_off,
-                                       void* previous, double previous_off, int32_t dtypes, double,
-                                       const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_rnn_layer(const void* xg, double xg_off, const void* h0, double h0_off,
+                                       const void* w, double w_off, void* y, double y_off, void* hn,
+                                       double hn_off, void* previous, double previous_off, int32_t dtypes,
+                                       double, const double* desc) noexcept {
   Sizes sizes(desc);
   sizes.relu = desc[4] != 0;
-  RETURN_BY_TYPE(rnn_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(y), TENSOR(hn), TENSOR(previous)));
+  RETURN_BY_TYPE(
+      rnn_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(y), TENSOR(hn), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_rnn_layer_backward(const void* y, double y_off, const void* w, double w_off,
                                                 const void* gy, double gy_off, const void* gh, double gh_off,
-                                                void* dx, double dx_off, void* dh0, double dh0_off, int32_t dtypes,
-                                                double, const double* desc) noexcept {
+                                                void* dx, double dx_off, void* dh0, double dh0_off,
+                                                int32_t dtypes, double, const double* desc) noexcept {
   Sizes sizes(desc);
   sizes.relu = desc[4] != 0;
-  RETURN_BY_TYPE(rnn_layer_backward<T>(sizes, TENSOR(y), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(dx), TENSOR(dh0)));
+  RETURN_BY_TYPE(
+      rnn_layer_backward<T>(sizes, TENSOR(y), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(dx), TENSOR(dh0)));
 }
 
 NEEDLE_EXPORT int32_t needle_lstm_layer(const void* xg, double xg_off, const void* h0, double h0_off,
                                         const void* c0, double c0_off, const void* w, double w_off, void* y,
-                                        double y_off, void* hn, double hn_off, void* cn, double cn_off, void* gates,
-                                        double gates_off, void* cells, double cells_off, void* previous,
-                                        double previous_off, int32_t dtypes, double, const double* desc) noexcept {
+                                        double y_off, void* hn, double hn_off, void* cn, double cn_off,
+                                        void* gates, double gates_off, void* cells, double cells_off,
+                                        void* previous, double previous_off, int32_t dtypes, double,
+                                        const double* desc) noexcept {
   const Sizes sizes(desc);
-  RETURN_BY_TYPE(lstm_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(c0), TENSOR(w), TENSOR(y), TENSOR(hn), TENSOR(cn), TENSOR(gates),
-                               TENSOR(cells), TENSOR(previous)));
+  RETURN_BY_TYPE(lstm_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(c0), TENSOR(w), TENSOR(y), TENSOR(hn),
+                               TENSOR(cn), TENSOR(gates), TENSOR(cells), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_lstm_layer_backward(const void* gates, double gates_off, const void* cells,
-                                                 double cells_off, const void* c0, double c0_off, const void* w,
-                                                 double w_off, const void* gy, double gy_off, const void* gh,
-                                                 double gh_off, const void* gc, double gc_off, void* dx,
-                                                 double dx_off, void* dh0, double dh0_off, void* dc0,
-                                                 double dc0_off, int32_t dtypes, double,
+                                                 double cells_off, const void* c0, double c0_off,
+                                                 const void* w, double w_off, const void* gy, double gy_off,
+                                                 const void* gh, double gh_off, const void* gc, double gc_off,
+                                                 void* dx, double dx_off, void* dh0, double dh0_off,
+                                                 void* dc0, double dc0_off, int32_t dtypes, double,
                                                  const double* desc) noexcept {
   const Sizes sizes(desc);
-  RETURN_BY_TYPE(lstm_layer_backward<T>(sizes, TENSOR(gates), TENSOR(cells), TENSOR(c0), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(gc), TENSOR(dx),
-                                        TENSOR(dh0), TENSOR(dc0)));
+  RETURN_BY_TYPE(lstm_layer_backward<T>(sizes, TENSOR(gates), TENSOR(cells), TENSOR(c0), TENSOR(w),
+                                        TENSOR(gy), TENSOR(gh), TENSOR(gc), TENSOR(dx), TENSOR(dh0),
+                                        TENSOR(dc0)));
 }
 
-NEEDLE_EXPORT int32_t needle_gru_layer(const void* xg, double xg_off, const void* h0, double h0_off, const void* w,
-                                       double w_off, const void* bias, double bias_off, void* y, double y_off,
-                                       void* hn, double hn_off, void* gates, double gates_off, void* previous,
-                                       double previous_off, int32_t dtypes, double, const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_gru_layer(const void* xg, double xg_off, const void* h0, double h0_off,
+                                       const void* w, double w_off, const void* bias, double bias_off,
+                                       void* y, double y_off, void* hn, double hn_off, void* gates,
+                                       double gates_off, void* previous, double previous_off, int32_t dtypes,
+                                       double, const double* desc) noexcept {
   const Sizes sizes(desc);
-  RETURN_BY_TYPE(gru_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(bias), TENSOR(y), TENSOR(hn), TENSOR(gates), TENSOR(previous)));
+  RETURN_BY_TYPE(gru_layer<T>(sizes, TENSOR(xg), TENSOR(h0), TENSOR(w), TENSOR(bias), TENSOR(y), TENSOR(hn),
+                              TENSOR(gates), TENSOR(previous)));
 }
 
 NEEDLE_EXPORT int32_t needle_gru_layer_backward(const void* gates, double gates_off, const void* previous,
-                                                double previous_off, const void* w, double w_off, const void* gy,
-                                                double gy_off, const void* gh, double gh_off, void* dx,
-                                                double dx_off, void* dr, double dr_off, void* dh0, double dh0_off,
-                                                int32_t dtypes, double, const double* desc) noexcept {
+                                                double previous_off, const void* w, double w_off,
+                                                const void* gy, double gy_off, const void* gh, double gh_off,
+                                                void* dx, double dx_off, void* dr, double dr_off, void* dh0,
+                                                double dh0_off, int32_t dtypes, double,
+                                                const double* desc) noexcept {
   const Sizes sizes(desc);
-  RETURN_BY_TYPE(gru_layer_backward<T>(sizes, TENSOR(gates), TENSOR(previous), TENSOR(w), TENSOR(gy), TENSOR(gh), TENSOR(dx), TENSOR(dr),
-                                       TENSOR(dh0)));
+  RETURN_BY_TYPE(gru_layer_backward<T>(sizes, TENSOR(gates), TENSOR(previous), TENSOR(w), TENSOR(gy),
+                                       TENSOR(gh), TENSOR(dx), TENSOR(dr), TENSOR(dh0)));
 }

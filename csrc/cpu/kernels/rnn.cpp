@@ -45,8 +45,8 @@ void step_relu(int64_t n, const T* pre, const T* x, T* h) {
 }
 
 template <typename T>
-void step_lstm(int64_t n, const T* pre, int64_t pre_step, const T* x, int64_t step, const T* c0, T* gates, T* c,
-               T* h) {
+void step_lstm(int64_t n, const T* pre, int64_t pre_step, const T* x, int64_t step, const T* c0, T* gates,
+               T* c, T* h) {
   typedef typename Lanes<T>::type vec;
   each_vector<T>(n, [&](const Units<T>& u) {
     const vec i = sigmoid(u.get(pre) + u.get(x));
@@ -64,7 +64,8 @@ void step_lstm(int64_t n, const T* pre, int64_t pre_step, const T* x, int64_t st
 }
 
 template <typename T>
-void step_gru(int64_t n, const T* pre, int64_t pre_step, const T* x, int64_t step, const T* h0, T* gates, T* h) {
+void step_gru(int64_t n, const T* pre, int64_t pre_step, const T* x, int64_t step, const T* h0, T* gates,
+              T* h) {
   typedef typename Lanes<T>::type vec;
   each_vector<T>(n, [&](const Units<T>& u) {
     const vec q = u.get(pre + 2 * pre_step);
@@ -101,11 +102,12 @@ void back_relu(int64_t n, const T* h, const T* dh, const T* gy, T* dx) {
 }
 
 template <typename T>
-void back_lstm(int64_t n, const T* gates, int64_t step, const T* c, const T* c0, const T* dh, const T* gy, T* dc,
-               T* dx) {
+void back_lstm(int64_t n, const T* gates, int64_t step, const T* c, const T* c0, const T* dh, const T* gy,
+               T* dc, T* dx) {
   typedef typename Lanes<T>::type vec;
   each_vector<T>(n, [&](const Units<T>& u) {
-    const vec i = u.get(gates), f = u.get(gates + step), g = u.get(gates + 2 * step), o = u.get(gates + 3 * step);
+    const vec i = u.get(gates), f = u.get(gates + step), g = u.get(gates + 2 * step),
+              o = u.get(gates + 3 * step);
     const vec d = reaching(u, dh, gy), s = tanh(u.get(c));
     const vec cell = fma(d * o, T(1) - s * s, u.get(dc));
     u.put(dx, cell * g * i * (T(1) - i));
@@ -137,6 +139,7 @@ void back_gru(int64_t n, const T* gates, int64_t step, const T* h0, const T* gy,
 
 }  // namespace
 
-#define NEEDLE_TABLE(T)                                                                                         \
-  {step_tanh<T>, step_relu<T>, step_lstm<T>, step_gru<T>, back_tanh<T>, back_relu<T>, back_lstm<T>, back_gru<T>}
+#define NEEDLE_TABLE(T)                                   \
+  {step_tanh<T>, step_relu<T>, step_lstm<T>, step_gru<T>, \
+   back_tanh<T>, back_relu<T>, back_lstm<T>, back_gru<T>}
 extern "C" const RnnKernels NEEDLE_ISA_NAME(rnn) = {NEEDLE_TABLE(float), NEEDLE_TABLE(double)};
