@@ -106,6 +106,7 @@ export const matmulOps = declare({
     descriptor: ({ a, b }, { y }) => {
       let m = y.shape[y.ndim - 2]!;
       const n = y.shape[y.ndim - 1]!, k = a.shape[a.ndim - 1]!;
+      if (y.ndim === 2) return [m, n, k, ...matrixStrides(a), ...matrixStrides(b), 0];
       const batch = y.shape.slice(0, -2);
       const along = (t: Tensor): number[] =>
         broadcastStrides(t.shape.slice(0, -2), t._strides.slice(0, -2), batch);

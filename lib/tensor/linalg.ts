@@ -33,8 +33,8 @@ export abstract class LinalgTensor extends ReduceTensor {
    */
   matmul(other: Tensor): Tensor {
     const a = this.#self;
+    if (a.ndim > 1 && other?.ndim > 1) return call(ops.matmul, [a, other], {})[0]!;
     checkMatmul("matmul", a, other);
-    if (a.ndim > 1 && other.ndim > 1) return call(ops.matmul, [a, other], {})[0]!;
     return scoped(() => {
       const left = a.ndim === 1 ? a.reshape([1, a.shape[0]!]) : a;
       const right = other.ndim === 1 ? other.reshape([other.shape[0]!, 1]) : other;
