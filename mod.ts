@@ -132,6 +132,7 @@ export {
   type SaveOptions,
 } from "./lib/io/mod.ts";
 export * as nn from "./lib/nn/mod.ts";
+export { summary, type SummaryOptions } from "./lib/nn/summary.ts";
 export * as optim from "./lib/optim/mod.ts";
 export * as data from "./lib/data/mod.ts";
 export {

@@ -91,6 +91,31 @@ function ownBuffers(module: AnyModule, persistentOnly: boolean): [string, Tensor
     .map(([name]) => [name, fields[name]!]);
 }
 
+/** Writes the state of a module and of all below it into `state`: a shared module under each of its names. */
+function addState(
+  module: AnyModule,
+  prefix: string,
+  state: StateDict,
+  above: ReadonlySet<AnyModule>,
+): void {
+  if (above.has(module)) return;
+  for (const [name, t] of [...own(module), ...ownBuffers(module, true)]) {
+    state[prefix + name] = t.detach();
+  }
+  const path = new Set(above).add(module);
+  for (const [name, child] of module.namedChildren()) {
+    addState(child, `${prefix}${name}.`, state, path);
+  }
+}
+
+type AnyHook = ForwardHook<unknown[], unknown>;
+
+// The hooks of modules that have any, with what took their own `forward` field before.
+const hooksOf = new WeakMap<
+  AnyModule,
+  { hooks: Map<symbol, AnyHook>; own: PropertyDescriptor | undefined }
+>();
+
 /**
  * The base class of everything with parameters. `I` is what `forward` takes, `O` what it gives.
  *
@@ -191,11 +216,7 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> impleme
   /** Parameters and persistent buffers by dotted name, sharing storage with the model (clone to keep a copy). */
   stateDict(): StateDict {
     const state: StateDict = {};
-    for (const [prefix, module] of this.namedModules()) {
-      for (const [name, t] of [...own(module), ...ownBuffers(module, true)]) {
-        state[prefix === "" ? name : `${prefix}.${name}`] = t.detach();
-      }
-    }
+    addState(this, "", state, new Set());
     return state;
   }
 
@@ -282,24 +303,35 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> impleme
   }
 
   /**
-   * Calls `hook` after each `forward` of this instance.
+   * Calls `hook` after each `forward` of this instance, after the hooks that it has already.
    *
    * @returns a function that removes the hook
    */
   registerForwardHook(hook: ForwardHook<I, O>): () => void {
-    const inner = this.forward.bind(this);
-    const own = Object.getOwnPropertyDescriptor(this, "forward");
-    Object.defineProperty(this, "forward", {
-      configurable: true,
-      writable: true,
-      enumerable: false,
-      value: (...inputs: I): O => {
-        const output = inner(...inputs);
-        const replaced = hook(this, inputs, output);
-        return replaced === undefined ? output : replaced as O;
-      },
-    });
+    let known = hooksOf.get(this);
+    if (known === undefined) {
+      known = { hooks: new Map(), own: Object.getOwnPropertyDescriptor(this, "forward") };
+      hooksOf.set(this, known);
+      const inner = this.forward.bind(this), { hooks } = known;
+      Object.defineProperty(this, "forward", {
+        configurable: true,
+        writable: true,
+        enumerable: false,
+        value: (...inputs: I): O => {
+          let output = inner(...inputs);
+          for (const h of [...hooks.values()]) {
+            const replaced = h(this as unknown as Module<unknown[], unknown>, inputs, output);
+            if (replaced !== undefined) output = replaced as O;
+          }
+          return output;
+        },
+      });
+    }
+    const { hooks, own } = known, key = Symbol("hook");
+    hooks.set(key, hook as unknown as AnyHook);
     return () => {
+      if (!hooks.delete(key) || hooks.size > 0) return;
+      hooksOf.delete(this);
       if (own === undefined) delete (this as { forward?: unknown }).forward;
       else Object.defineProperty(this, "forward", own);
     };
