@@ -21,6 +21,8 @@ Usage: deno task build [options]
   --bundle            only write dist/needle.js, the whole of mod.ts as one ESM file
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
+  --quiet             print nothing if nothing changed, else on standard error, so that standard
+                      output is left to the program that follows
   --help              this text`;
 
 const ROOT = folderPath(new URL(".", import.meta.url));
@@ -74,8 +76,11 @@ function folderPath(url: URL): string {
   return Deno.build.os === "windows" ? path.replace(/^\//, "") : path;
 }
 
+// Where `say` prints: standard output, or standard error with --quiet.
+let print: (line: string) => void = console.log;
+
 function say(what: string, text: string): void {
-  console.log(`${what.padEnd(9)} ${text}`);
+  print(`${what.padEnd(9)} ${text}`);
 }
 
 function message(error: unknown): string {
@@ -466,7 +471,7 @@ async function bundle(): Promise<void> {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const known = ["--install", "--bundle", "--install-compiler", "--force", "--help"];
+  const known = ["--install", "--bundle", "--install-compiler", "--force", "--quiet", "--help"];
   const unknown = args.find((arg) => !known.includes(arg));
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
@@ -476,6 +481,8 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  const quiet = args.includes("--quiet");
+  if (quiet) print = console.error;
   try {
     if (args.includes("--bundle")) {
       await bundle();
@@ -484,6 +491,7 @@ async function main(args: readonly string[]): Promise<number> {
     const result = await ensureBuilt({
       installCompiler: args.includes("--install-compiler"),
       force: args.includes("--force"),
+      quiet,
     });
     if (args.includes("--install")) install(result);
     return 0;
