@@ -1,25 +1,33 @@
-// Batch norm and its gradients, with ReLU in the same pass where wanted. The backward pass computes again where the
-// ReLU let values through: that is cheaper than reading a saved mask.
+// Batch norm and its gradients, with ReLU in the same pass where wanted. The backward pass computes again
+// where the ReLU let values through: that is cheaper than reading a saved mask.
 #include "norm_support.h"
 
 namespace needle {
 namespace {
 
-// [outer, C, inner] with statistics per channel. With inner = 1 channels are columns, else runs of `inner` elements.
+// [outer, C, inner] with statistics per channel. With inner = 1 channels are columns, else runs of `inner`
+// elements.
 struct Batch {
   int64_t outer, c, inner;
   double eps;
   bool relu;
   explicit Batch(const double* desc)
-      : outer(int64_t(desc[0])), c(int64_t(desc[1])), inner(int64_t(desc[2])), eps(desc[3]), relu(desc[4] != 0) {}
+      : outer(int64_t(desc[0])),
+        c(int64_t(desc[1])),
+        inner(int64_t(desc[2])),
+        eps(desc[3]),
+        relu(desc[4] != 0) {}
   bool columns() const { return inner == 1; }
   int64_t per_channel() const { return outer * inner; }
   int64_t elements() const { return outer * c * inner; }
   int64_t parts() const { return part_count(elements()); }
-  // Whether each thread takes whole channels, one after the other: a channel may stay in the cache between passes.
+  // Whether each thread takes whole channels, one after the other: a channel may stay in the cache between
+  // passes.
   bool by_channel() const { return !columns() && c >= parts(); }
   // The unit of work: a row of all channels, or a run of one.
-  Range units(int64_t part, int64_t parts) const { return part_of(columns() ? outer : outer * c, part, parts); }
+  Range units(int64_t part, int64_t parts) const {
+    return part_of(columns() ? outer : outer * c, part, parts);
+  }
 };
 
 template <typename T>
@@ -30,7 +38,8 @@ struct BatchMemory {
   double *sum, *dot;
   int64_t c;
 
-  BatchMemory(const Batch& s, const Columns& by) : c(s.c), parts_(s.parts()), width_(s.columns() ? by.width : s.c) {}
+  BatchMemory(const Batch& s, const Columns& by)
+      : c(s.c), parts_(s.parts()), width_(s.columns() ? by.width : s.c) {}
   bool take() {
     return lay_out(kScratchNorm, [this](Arena& arena) {
       parameters.lay_out(arena, width_);
@@ -47,8 +56,8 @@ struct BatchMemory {
   int64_t parts_, width_;
 };
 
-// Calls f(first element, rows, width) for pieces of the rows in `range`, the last block first: it is the one that the
-// pass over the statistics left in the cache.
+// Calls f(first element, rows, width) for pieces of the rows in `range`, the last block first: it is the one
+// that the pass over the statistics left in the cache.
 template <typename F>
 void backwards(const Columns& by, Range range, const F& f) {
   const int64_t block = by.block();
@@ -79,7 +88,8 @@ void batch_apply(const Batch& s, const Columns& by, const Parameters<T>& p, cons
 }
 
 template <typename T>
-NormRun<T> forward_run(const Batch& s, int64_t j, const T* mean, const T* variance, const T* weight, const T* bias) {
+NormRun<T> forward_run(const Batch& s, int64_t j, const T* mean, const T* variance, const T* weight,
+                       const T* bias) {
   const double scale = (weight ? double(weight[j]) : 1) / sqrt(double(variance[j]) + s.eps);
   return {mean[j], T(scale), bias ? bias[j] : T(0)};
 }
@@ -106,7 +116,8 @@ struct Backward {
   T slope, level, dweight, dbias;
   Backward(const Batch& s, int64_t j, double sum, double dot, const T* variance, const T* weight) {
     const double n = double(std::max<int64_t>(s.per_channel(), 1));
-    const double rstd = 1 / sqrt(double(variance[j]) + s.eps), scale = (weight ? double(weight[j]) : 1) * rstd;
+    const double rstd = 1 / sqrt(double(variance[j]) + s.eps),
+                 scale = (weight ? double(weight[j]) : 1) * rstd;
     slope = T(-scale * rstd * rstd * dot / n);
     level = T(-scale * sum / n);
     dweight = T(dot * rstd);
@@ -131,8 +142,8 @@ int32_t by_channel(const Batch& s, const T* x, const T* weight, const T* bias, T
 }
 
 template <typename T>
-int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mean, const T* variance, const T* weight,
-                            const T* bias, T* dx, T* dweight, T* dbias) {
+int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mean, const T* variance,
+                            const T* weight, const T* bias, T* dx, T* dweight, T* dbias) {
   const NormTable<T>& table = norm_table<T>();
   const int64_t parts = s.parts(), step = s.c * s.inner;
   each_part(parts, [&](int64_t part) {
@@ -151,7 +162,8 @@ int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mea
 }
 
 template <typename T>
-int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean, T* variance) {
+int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean,
+                   T* variance) {
   const Batch s(desc);
   if (s.by_channel()) return by_channel(s, x, weight, bias, y, mean, variance);
   const Columns by(s.c);
@@ -250,7 +262,8 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T*
 }
 
 template <typename T>
-int32_t update_running_stats(const double* desc, T* running_mean, T* running_var, const T* mean, const T* variance) {
+int32_t update_running_stats(const double* desc, T* running_mean, T* running_var, const T* mean,
+                             const T* variance) {
   const int64_t c = int64_t(desc[0]);
   const double momentum = desc[1], unbiased = desc[2];
   for (int64_t j = 0; j < c; j++) {
@@ -267,12 +280,12 @@ using namespace needle;
 
 NEEDLE_EXPORT int32_t needle_batch_norm(const void* x, double x_off, const void* weight, double weight_off,
                                         const void* bias, double bias_off, void* y, double y_off, void* mean,
-                                        double mean_off, void* variance, double variance_off, int32_t dtypes, double,
-                                        const double* desc) noexcept {
+                                        double mean_off, void* variance, double variance_off, int32_t dtypes,
+                                        double, const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
-    return batch_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off), at<T>(y, y_off),
-                      at<T>(mean, mean_off), at<T>(variance, variance_off));
+    return batch_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
+                      at<T>(y, y_off), at<T>(mean, mean_off), at<T>(variance, variance_off));
   });
 }
 
@@ -280,20 +293,23 @@ NEEDLE_EXPORT int32_t needle_batch_norm_backward(const void* g, double g_off, co
                                                  const void* mean, double mean_off, const void* variance,
                                                  double variance_off, const void* weight, double weight_off,
                                                  const void* bias, double bias_off, void* dx, double dx_off,
-                                                 void* dweight, double dweight_off, void* dbias, double dbias_off,
-                                                 int32_t dtypes, double, const double* desc) noexcept {
+                                                 void* dweight, double dweight_off, void* dbias,
+                                                 double dbias_off, int32_t dtypes, double,
+                                                 const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
     return batch_norm_backward(desc, at<T>(g, g_off), at<T>(x, x_off), at<T>(mean, mean_off),
-                               at<T>(variance, variance_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
-                               at<T>(dx, dx_off), at<T>(dweight, dweight_off), at<T>(dbias, dbias_off));
+                               at<T>(variance, variance_off), at<T>(weight, weight_off),
+                               at<T>(bias, bias_off), at<T>(dx, dx_off), at<T>(dweight, dweight_off),
+                               at<T>(dbias, dbias_off));
   });
 }
 
 NEEDLE_EXPORT int32_t needle_batch_norm_eval(const void* x, double x_off, const void* mean, double mean_off,
                                              const void* variance, double variance_off, const void* weight,
                                              double weight_off, const void* bias, double bias_off, void* y,
-                                             double y_off, int32_t dtypes, double, const double* desc) noexcept {
+                                             double y_off, int32_t dtypes, double,
+                                             const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
     return batch_norm_eval(desc, at<T>(x, x_off), at<T>(mean, mean_off), at<T>(variance, variance_off),
@@ -301,13 +317,14 @@ NEEDLE_EXPORT int32_t needle_batch_norm_eval(const void* x, double x_off, const 
   });
 }
 
-NEEDLE_EXPORT int32_t needle_update_running_stats(void* running_mean, double running_mean_off, void* running_var,
-                                                  double running_var_off, const void* mean, double mean_off,
-                                                  const void* variance, double variance_off, int32_t dtypes, double,
-                                                  const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_update_running_stats(void* running_mean, double running_mean_off,
+                                                  void* running_var, double running_var_off, const void* mean,
+                                                  double mean_off, const void* variance, double variance_off,
+                                                  int32_t dtypes, double, const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
-    return update_running_stats(desc, at<T>(running_mean, running_mean_off), at<T>(running_var, running_var_off),
-                                at<T>(mean, mean_off), at<T>(variance, variance_off));
+    return update_running_stats(desc, at<T>(running_mean, running_mean_off),
+                                at<T>(running_var, running_var_off), at<T>(mean, mean_off),
+                                at<T>(variance, variance_off));
   });
 }

@@ -4,7 +4,8 @@
 namespace needle {
 namespace {
 
-// Samples of c channels at `length` positions; channels last, or each channel a run. Groups are `size` channels.
+// Samples of c channels at `length` positions; channels last, or each channel a run. Groups are `size`
+// channels.
 struct Groups {
   int64_t n, c, length, groups, size;
   double eps;
@@ -40,14 +41,15 @@ struct SampleMemory {
 template <typename T, typename F>
 bool each_sample(const Groups& s, const Columns& by, const F& f) {
   std::atomic<bool> failed{false};
-  parallel_for(s.n, std::max<int64_t>(1, kGrain / std::max<int64_t>(s.sample(), 1)), [&](int64_t begin, int64_t end) {
-    SampleMemory<T> memory;
-    if (!memory.take(s, by)) {
-      failed = true;
-      return;
-    }
-    for (int64_t i = begin; i < end; i++) f(i, memory);
-  });
+  parallel_for(s.n, std::max<int64_t>(1, kGrain / std::max<int64_t>(s.sample(), 1)),
+               [&](int64_t begin, int64_t end) {
+                 SampleMemory<T> memory;
+                 if (!memory.take(s, by)) {
+                   failed = true;
+                   return;
+                 }
+                 for (int64_t i = begin; i < end; i++) f(i, memory);
+               });
   return !failed;
 }
 
@@ -80,7 +82,8 @@ int32_t group_norm(const double* desc, const T* x, const T* weight, const T* bia
         p.mean[j] = T(all.mean);
         p.scale[j] = T((weight ? double(weight[j]) : 1) * r);
         p.shift[j] = bias ? bias[j] : T(0);
-        if (!s.columns) table.scale_runs(1, 0, s.length, from + j * s.length, p.run(j), false, to + j * s.length);
+        if (!s.columns)
+          table.scale_runs(1, 0, s.length, from + j * s.length, p.run(j), false, to + j * s.length);
       }
     }
     if (!s.columns) return;
@@ -93,8 +96,8 @@ int32_t group_norm(const double* desc, const T* x, const T* weight, const T* bia
 }
 
 template <typename T>
-int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
-                            T* dx, T* dweight, T* dbias) {
+int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T* mean, const T* rstd,
+                            const T* weight, T* dx, T* dweight, T* dbias) {
   const Groups s(desc);
   const Columns by(s.c);
   const NormTable<T>& table = norm_table<T>();
@@ -170,20 +173,21 @@ NEEDLE_EXPORT int32_t needle_group_norm(const void* x, double x_off, const void*
                                         const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
-    return group_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off), at<T>(y, y_off),
-                      at<T>(mean, mean_off), at<T>(rstd, rstd_off));
+    return group_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
+                      at<T>(y, y_off), at<T>(mean, mean_off), at<T>(rstd, rstd_off));
   });
 }
 
 NEEDLE_EXPORT int32_t needle_group_norm_backward(const void* g, double g_off, const void* x, double x_off,
-                                                 const void* mean, double mean_off, const void* rstd, double rstd_off,
-                                                 const void* weight, double weight_off, void* dx, double dx_off,
-                                                 void* dweight, double dweight_off, void* dbias, double dbias_off,
-                                                 int32_t dtypes, double, const double* desc) noexcept {
+                                                 const void* mean, double mean_off, const void* rstd,
+                                                 double rstd_off, const void* weight, double weight_off,
+                                                 void* dx, double dx_off, void* dweight, double dweight_off,
+                                                 void* dbias, double dbias_off, int32_t dtypes, double,
+                                                 const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
-    return group_norm_backward(desc, at<T>(g, g_off), at<T>(x, x_off), at<T>(mean, mean_off), at<T>(rstd, rstd_off),
-                               at<T>(weight, weight_off), at<T>(dx, dx_off), at<T>(dweight, dweight_off),
-                               at<T>(dbias, dbias_off));
+    return group_norm_backward(desc, at<T>(g, g_off), at<T>(x, x_off), at<T>(mean, mean_off),
+                               at<T>(rstd, rstd_off), at<T>(weight, weight_off), at<T>(dx, dx_off),
+                               at<T>(dweight, dweight_off), at<T>(dbias, dbias_off));
   });
 }

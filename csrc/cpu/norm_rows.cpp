@@ -14,7 +14,8 @@ template <typename T>
 Affine<T> affine_or_default(int64_t cols, const T* weight, const T* bias) {
   if (weight && bias) return {weight, bias};
   T *ones, *zeros;
-  if (!lay_out(kScratchNorm, [&](Arena& arena) { ones = arena.take<T>(cols + 1), zeros = arena.take<T>(cols + 1); })) {
+  if (!lay_out(kScratchNorm,
+               [&](Arena& arena) { ones = arena.take<T>(cols + 1), zeros = arena.take<T>(cols + 1); })) {
     return {nullptr, nullptr};
   }
   std::fill(ones, ones + cols, T(1));
@@ -27,16 +28,17 @@ int32_t norm_rows(const double* desc, const T* x, const T* weight, const T* bias
   const int64_t rows = int64_t(desc[0]), cols = int64_t(desc[1]);
   const Affine<T> affine = affine_or_default(cols, weight, bias);
   if (!affine.weight) return out_of_memory();
-  parallel_for(rows, std::max<int64_t>(1, kGrain / 2 / std::max<int64_t>(cols, 1)), [&](int64_t begin, int64_t end) {
-    norm_table<T>().norm_rows(end - begin, cols, x + begin * cols, affine.weight, affine.bias, desc[2],
-                              y + begin * cols, mean ? mean + begin : nullptr, rstd + begin);
-  });
+  parallel_for(
+      rows, std::max<int64_t>(1, kGrain / 2 / std::max<int64_t>(cols, 1)), [&](int64_t begin, int64_t end) {
+        norm_table<T>().norm_rows(end - begin, cols, x + begin * cols, affine.weight, affine.bias, desc[2],
+                                  y + begin * cols, mean ? mean + begin : nullptr, rstd + begin);
+      });
   return kOk;
 }
 
 template <typename T>
-int32_t grad_rows(const double* desc, const T* g, const T* x, const T* mean, const T* rstd, const T* weight, T* dx,
-                  T* dweight, T* dbias) {
+int32_t grad_rows(const double* desc, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
+                  T* dx, T* dweight, T* dbias) {
   constexpr int64_t kRows = 64;  // summed in T before they go into a double
   const int64_t rows = int64_t(desc[0]), cols = int64_t(desc[1]);
   const int64_t parts = std::min(part_count(2 * rows * cols), std::max<int64_t>(rows, 1));
@@ -57,8 +59,8 @@ int32_t grad_rows(const double* desc, const T* g, const T* x, const T* mean, con
     for (int64_t r = range.begin; r < range.end; r += kRows) {
       std::fill(mine, mine + 2 * cols, T(0));
       norm_table<T>().grad_rows(std::min(kRows, range.end - r), cols, g + r * cols, x + r * cols,
-                                mean ? mean + r : nullptr, rstd + r, weight ? weight : ones, dx + r * cols, mine,
-                                mine + cols);
+                                mean ? mean + r : nullptr, rstd + r, weight ? weight : ones, dx + r * cols,
+                                mine, mine + cols);
       for (int64_t j = 0; j < 2 * cols; j++) total[j] += double(mine[j]);
     }
   });
@@ -91,10 +93,11 @@ NEEDLE_EXPORT int32_t needle_layer_norm(const void* x, double x_off, const void*
 }
 
 NEEDLE_EXPORT int32_t needle_layer_norm_backward(const void* g, double g_off, const void* x, double x_off,
-                                                 const void* mean, double mean_off, const void* rstd, double rstd_off,
-                                                 const void* weight, double weight_off, void* dx, double dx_off,
-                                                 void* dweight, double dweight_off, void* dbias, double dbias_off,
-                                                 int32_t dtypes, double, const double* desc) noexcept {
+                                                 const void* mean, double mean_off, const void* rstd,
+                                                 double rstd_off, const void* weight, double weight_off,
+                                                 void* dx, double dx_off, void* dweight, double dweight_off,
+                                                 void* dbias, double dbias_off, int32_t dtypes, double,
+                                                 const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
     return grad_rows(desc, at<T>(g, g_off), at<T>(x, x_off), at<T>(mean, mean_off), at<T>(rstd, rstd_off),
@@ -103,9 +106,9 @@ NEEDLE_EXPORT int32_t needle_layer_norm_backward(const void* g, double g_off, co
   });
 }
 
-NEEDLE_EXPORT int32_t needle_rms_norm(const void* x, double x_off, const void* weight, double weight_off, void* y,
-                                      double y_off, void* rstd, double rstd_off, int32_t dtypes, double,
-                                      const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_rms_norm(const void* x, double x_off, const void* weight, double weight_off,
+                                      void* y, double y_off, void* rstd, double rstd_off, int32_t dtypes,
+                                      double, const double* desc) noexcept {
   return with_dtype(dtypes, [&](auto t) {
     typedef decltype(t) T;
     return norm_rows<T>(desc, at<T>(x, x_off), at<T>(weight, weight_off), nullptr, at<T>(y, y_off), nullptr,

@@ -1,6 +1,7 @@
-// What the norms share: parts of the data for threads, scratch memory, statistics. Statistics are taken block by
-// block (mean, then squared deviations, while the block is in the cache) and merged in double; each thread owns a
-// fixed part of the data and the parts are merged in order, so results depend on shapes and the number of threads only.
+// What the norms share: parts of the data for threads, scratch memory, statistics. Statistics are taken block
+// by block (mean, then squared deviations, while the block is in the cache) and merged in double; each thread
+// owns a fixed part of the data and the parts are merged in order, so results depend on shapes and the number
+// of threads only.
 #pragma once
 #include <math.h>
 #include <algorithm>
@@ -29,7 +30,8 @@ struct Range {
   int64_t begin, end;
 };
 inline Range part_of(int64_t n, int64_t part, int64_t parts) {
-  return {n / parts * part + n % parts * part / parts, n / parts * (part + 1) + n % parts * (part + 1) / parts};
+  return {n / parts * part + n % parts * part / parts,
+          n / parts * (part + 1) + n % parts * (part + 1) / parts};
 }
 
 inline int64_t part_count(int64_t elements) {
@@ -85,7 +87,8 @@ struct Moments {
   }
 };
 
-// Rows of c channels, regrouped into rows of `width` = c * fold elements: short rows would waste vector lanes.
+// Rows of c channels, regrouped into rows of `width` = c * fold elements: short rows would waste vector
+// lanes.
 struct Columns {
   int64_t c, fold, width;
   explicit Columns(int64_t channels) : c(channels) {
@@ -145,7 +148,9 @@ void column_moments(const Columns& by, int64_t rows, const T* x, const ColumnWor
     const int64_t n = std::min(block, rows - r);
     std::fill(work.sum, work.sum + by.width, T(0));
     std::fill(work.square, work.square + by.width, T(0));
-    by.apply(n, [&](int64_t at, int64_t count, int64_t width) { table.sum_columns(count, width, x + at, work.sum); });
+    by.apply(n, [&](int64_t at, int64_t count, int64_t width) {
+      table.sum_columns(count, width, x + at, work.sum);
+    });
     for (int64_t j = 0; j < by.c; j++) work.mean[j] = T(by.sum(work.sum, j) / double(n));
     by.tile(work.mean);
     by.apply(n, [&](int64_t at, int64_t count, int64_t width) {

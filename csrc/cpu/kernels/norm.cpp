@@ -1,5 +1,5 @@
-// Loops of the norms. Loops over columns are plain: the compiler vectorises them. They take several rows a step, so
-// that an accumulator is loaded and stored once for all of them. Compiled once per ISA level.
+// Loops of the norms. Loops over columns are plain: the compiler vectorises them. They take several rows a
+// step, so that an accumulator is loaded and stored once for all of them. Compiled once per ISA level.
 #include "norm.h"
 
 #include "vec.h"
@@ -32,7 +32,8 @@ void sum_columns(int64_t rows, int64_t width, const T* __restrict x, T* __restri
   for (; r + 8 <= rows; r += 8, x += 8 * width) {
     const T *a = x, *b = x + width, *c = b + width, *d = c + width;
     const T *e = d + width, *f = e + width, *g = f + width, *h = g + width;
-    for (int64_t j = 0; j < width; j++) sum[j] += ((a[j] + b[j]) + (c[j] + d[j])) + ((e[j] + f[j]) + (g[j] + h[j]));
+    for (int64_t j = 0; j < width; j++)
+      sum[j] += ((a[j] + b[j]) + (c[j] + d[j])) + ((e[j] + f[j]) + (g[j] + h[j]));
   }
   for (; r < rows; r++, x += width) {
     for (int64_t j = 0; j < width; j++) sum[j] += x[j];
@@ -57,7 +58,7 @@ void square_columns(int64_t rows, int64_t width, const T* __restrict x, const T*
 
 template <typename T, bool kRelu>
 void scale_columns_as(int64_t rows, int64_t width, const T* __restrict x, NormColumns<T> p, T* __restrict y) {
-  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+  const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
   for (int64_t r = 0; r < rows; r++, x += width, y += width) {
     for (int64_t j = 0; j < width; j++) {
       const T value = (x[j] - mean[j]) * scale[j] + shift[j];
@@ -72,9 +73,9 @@ void scale_columns(int64_t rows, int64_t width, const T* x, NormColumns<T> p, bo
 }
 
 template <typename T, bool kRelu>
-void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x, NormColumns<T> p,
-                    T* __restrict sum, T* __restrict dot) {
-  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x,
+                    NormColumns<T> p, T* __restrict sum, T* __restrict dot) {
+  const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
   const auto masked = [](T g, T centred, T scale, T shift) {
     return kRelu && !(centred * scale + shift > 0) ? T(0) : g;
   };
@@ -100,15 +101,17 @@ void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T*
 }
 
 template <typename T>
-void dot_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, bool relu, T* sum, T* dot) {
+void dot_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, bool relu, T* sum,
+                 T* dot) {
   relu ? dot_columns_as<T, true>(rows, width, g, x, p, sum, dot)
        : dot_columns_as<T, false>(rows, width, g, x, p, sum, dot);
 }
 
 template <typename T, bool kRelu>
-void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x, NormColumns<T> p,
-                     const T* __restrict slope, const T* __restrict level, T* __restrict dx) {
-  const T *__restrict mean = p.mean, *__restrict scale = p.scale, *__restrict shift = p.shift;
+void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x,
+                     NormColumns<T> p, const T* __restrict slope, const T* __restrict level,
+                     T* __restrict dx) {
+  const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
   for (int64_t r = 0; r < rows; r++, g += width, x += width, dx += width) {
     for (int64_t j = 0; j < width; j++) {
       const T centred = x[j] - mean[j];
@@ -137,8 +140,8 @@ T fold(const typename Vec<T>::type* v) {
   return lanes[0];
 }
 
-// Calls wide(run, element, chain) for vectors and narrow(run, element) for what is left of each run; vectors of
-// different chains do not wait for each other. After at most kBlock elements calls flush().
+// Calls wide(run, element, chain) for vectors and narrow(run, element) for what is left of each run; vectors
+// of different chains do not wait for each other. After at most kBlock elements calls flush().
 template <typename T, typename Wide, typename Narrow, typename Flush>
 void walk(int64_t count, int64_t n, const Wide& wide, const Narrow& narrow, const Flush& flush) {
   constexpr int L = Vec<T>::lanes;
@@ -245,15 +248,15 @@ void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, const T* 
 }
 
 template <typename T>
-void dot_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, bool relu, double* sum,
-              double* dot) {
+void dot_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, bool relu,
+              double* sum, double* dot) {
   relu ? dot_runs_as<T, true>(count, stride, n, g, x, p, sum, dot)
        : dot_runs_as<T, false>(count, stride, n, g, x, p, sum, dot);
 }
 
 template <typename T, bool kRelu>
-void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict g, const T* __restrict x, NormRun<T> p,
-                  T slope, T level, T* __restrict dx) {
+void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict g, const T* __restrict x,
+                  NormRun<T> p, T slope, T level, T* __restrict dx) {
   for (int64_t r = 0; r < count; r++, g += stride, x += stride, dx += stride) {
     for (int64_t i = 0; i < n; i++) {
       const T centred = x[i] - p.mean;
@@ -264,8 +267,8 @@ void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict 
 }
 
 template <typename T>
-void grad_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, T slope, T level,
-               bool relu, T* dx) {
+void grad_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, T slope,
+               T level, bool relu, T* dx) {
   relu ? grad_runs_as<T, true>(count, stride, n, g, x, p, slope, level, dx)
        : grad_runs_as<T, false>(count, stride, n, g, x, p, slope, level, dx);
 }
@@ -288,7 +291,8 @@ void norm_rows(int64_t rows, int64_t cols, const T* __restrict x, const T* __res
 // R rows at once, so that dweight and dbias are read and written once for all of them.
 template <typename T, int R>
 void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, const T* mean, const T* rstd,
-                    const T* __restrict weight, T* __restrict dx, T* __restrict dweight, T* __restrict dbias) {
+                    const T* __restrict weight, T* __restrict dx, T* __restrict dweight,
+                    T* __restrict dbias) {
   typedef typename Vec<T>::type vec;
   T m[R], s[R], a[R], b[R];  // dx = s (g w - a - b normal)
   for (int r = 0; r < R; r++) {
@@ -334,8 +338,8 @@ void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, 
 }
 
 template <typename T>
-void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean, const T* rstd, const T* weight,
-               T* dx, T* dweight, T* dbias) {
+void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean, const T* rstd,
+               const T* weight, T* dx, T* dweight, T* dbias) {
   constexpr int R = 4;
   int64_t r = 0;
   for (; r + R <= rows; r += R) {
@@ -352,8 +356,9 @@ void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean
 
 extern "C" const NormKernels NEEDLE_ISA_NAME(norm) = {
     {sum_columns<float>, square_columns<float>, moments_runs<float>, scale_columns<float>, scale_runs<float>,
-     dot_columns<float>, dot_runs<float>, grad_columns<float>, grad_runs<float>, norm_rows<float>, grad_rows<float>},
-    {sum_columns<double>, square_columns<double>, moments_runs<double>, scale_columns<double>, scale_runs<double>,
-     dot_columns<double>, dot_runs<double>, grad_columns<double>, grad_runs<double>, norm_rows<double>,
-     grad_rows<double>},
+     dot_columns<float>, dot_runs<float>, grad_columns<float>, grad_runs<float>, norm_rows<float>,
+     grad_rows<float>},
+    {sum_columns<double>, square_columns<double>, moments_runs<double>, scale_columns<double>,
+     scale_runs<double>, dot_columns<double>, dot_runs<double>, grad_columns<double>, grad_runs<double>,
+     norm_rows<double>, grad_rows<double>},
 };
