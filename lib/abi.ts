@@ -25,7 +25,9 @@ export function nativeOps(): NativeOp[] {
 }
 
 /** Names of an op's tensor arguments: inputs, then outputs. */
-export function tensorArguments(op: NativeOp): { inputs: readonly string[]; outputs: readonly string[] } {
+export function tensorArguments(
+  op: NativeOp,
+): { inputs: readonly string[]; outputs: readonly string[] } {
   return op.kind === "elementwise"
     ? { inputs: ["a", "b", "c"].slice(0, op.arity), outputs: ["y"] }
     : { inputs: op.inputs, outputs: [...op.outputs, ...op.aux] };
@@ -48,13 +50,17 @@ function prototype(op: NativeOp): string {
   const { inputs, outputs } = tensorArguments(op);
   const mutated = op.kind === "kernel" ? op.mutates : [];
   const args = [
-    ...inputs.map((x) => `${mutated.includes(x) ? "" : "const "}void* ${snake(x)}, double ${snake(x)}_off`),
+    ...inputs.map((x) =>
+      `${mutated.includes(x) ? "" : "const "}void* ${snake(x)}, double ${snake(x)}_off`
+    ),
     ...outputs.map((x) => `void* ${snake(x)}, double ${snake(x)}_off`),
     "int32_t dtypes",
     "double n",
     "const double* desc",
   ];
-  return `/* ${op.doc} */\nNEEDLE_API int32_t ${symbolOf(op.name)}(${args.join(", ")}) NEEDLE_NOEXCEPT;\n`;
+  return `/* ${op.doc} */\nNEEDLE_API int32_t ${symbolOf(op.name)}(${
+    args.join(", ")
+  }) NEEDLE_NOEXCEPT;\n`;
 }
 
 function body(): string {

@@ -71,7 +71,9 @@ export function isHalf(dtype: DType): boolean {
 /** Throws a TypeError unless `dtype` names a dtype. */
 export function checkDType(dtype: unknown): DType {
   if (typeof dtype === "string" && Object.hasOwn(dtypes, dtype)) return dtype as DType;
-  throw new TypeError(`Unknown dtype ${JSON.stringify(dtype)}: use one of ${dtypeNames.join(", ")}`);
+  throw new TypeError(
+    `Unknown dtype ${JSON.stringify(dtype)}: use one of ${dtypeNames.join(", ")}`,
+  );
 }
 
 // Integer ranks within promotion; uint8 and a signed type meet in the signed type.
