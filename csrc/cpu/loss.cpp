@@ -38,18 +38,20 @@ struct Labels {
 
 // desc: [N, C, reduction, ignoreIndex, ...]
 Labels labels_of(const void* target, double target_off, int32_t dtypes, const double* desc) {
-  return {target,           target_off,         second_dtype(dtypes) == kInt64,  int64_t(desc[0]),
-          int64_t(desc[1]), Reduction(desc[2]), desc[3]};
+  return {target,           target_off,       second_dtype(dtypes) == kInt64,
+          int64_t(desc[0]), int64_t(desc[1]), Reduction(desc[2]),
+          desc[3]};
 }
 
 int32_t check_labels(const Labels& labels) {
   for (int64_t row = 0; row < labels.rows; row++) {
     const int64_t label = labels[row];
     if ((label < 0 || label >= labels.classes) && labels.counts(row)) {
-      return fail(kInvalid,
-                  "label %lld at position %lld is not in [0, %lld); labels are class indices, and ignoreIndex "
-                  "(%.0f) marks rows to skip",
-                  (long long)label, (long long)row, (long long)labels.classes, labels.ignored);
+      return fail(
+          kInvalid,
+          "label %lld at position %lld is not in [0, %lld); labels are class indices, and ignoreIndex "
+          "(%.0f) marks rows to skip",
+          (long long)label, (long long)row, (long long)labels.classes, labels.ignored);
     }
   }
   return kOk;
@@ -182,15 +184,16 @@ int32_t nll_loss_backward(const Labels& labels, const T* g, const T* total, cons
   const int32_t status = check_labels(labels);
   if (status != kOk) return status;
   const int64_t classes = labels.classes;
-  parallel_for(labels.rows, std::max<int64_t>(1, 2 * kGrain / (classes + 1)), [&](int64_t begin, int64_t end) {
-    std::fill(dx + begin * classes, dx + end * classes, T(0));
-    for (int64_t row = begin; row < end; row++) {
-      if (!labels.counts(row)) continue;
-      const int64_t label = labels[row];
-      const double w = weight ? double(weight[label]) : 1.0;
-      dx[row * classes + label] = T(-w * row_scale(labels, g, *total, row));
-    }
-  });
+  parallel_for(labels.rows, std::max<int64_t>(1, 2 * kGrain / (classes + 1)),
+               [&](int64_t begin, int64_t end) {
+                 std::fill(dx + begin * classes, dx + end * classes, T(0));
+                 for (int64_t row = begin; row < end; row++) {
+                   if (!labels.counts(row)) continue;
+                   const int64_t label = labels[row];
+                   const double w = weight ? double(weight[label]) : 1.0;
+                   dx[row * classes + label] = T(-w * row_scale(labels, g, *total, row));
+                 }
+               });
   return kOk;
 }
 
@@ -224,9 +227,12 @@ int32_t no_kernel(int32_t dtypes) {
 template <typename F>
 int32_t with_type(int32_t dtypes, const F& f) {
   switch (main_dtype(dtypes)) {
-    case kFloat32: return f(0.0f);
-    case kFloat64: return f(0.0);
-    default: return no_kernel(dtypes);
+    case kFloat32:
+      return f(0.0f);
+    case kFloat64:
+      return f(0.0);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -262,8 +268,9 @@ NEEDLE_EXPORT int32_t needle_cross_entropy_backward(const void* g, double g_off,
 }
 
 NEEDLE_EXPORT int32_t needle_nll_loss(const void* x, double x_off, const void* target, double target_off,
-                                      const void* weight, double weight_off, void* y, double y_off, void* total,
-                                      double total_off, int32_t dtypes, double, const double* desc) noexcept {
+                                      const void* weight, double weight_off, void* y, double y_off,
+                                      void* total, double total_off, int32_t dtypes, double,
+                                      const double* desc) noexcept {
   return with_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
     return nll_loss(labels_of(target, target_off, dtypes, desc), at<T>(x, x_off), at<T>(weight, weight_off),

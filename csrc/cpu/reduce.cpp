@@ -1,6 +1,6 @@
-// Reductions over any dims of strided tensors, and the extremes of one dim with their positions. Work is split by
-// outputs where there are enough of them, else the reduced elements are split too and the parts combined in
-// order: results depend on shapes and the number of threads alone.
+// Reductions over any dims of strided tensors, and the extremes of one dim with their positions. Work is
+// split by outputs where there are enough of them, else the reduced elements are split too and the parts
+// combined in order: results depend on shapes and the number of threads alone.
 #include <math.h>
 #include <algorithm>
 
@@ -46,8 +46,7 @@ struct Plan {
 
 void append(Dim* dims, int& n, Dim d) {
   if (d.size == 1) return;
-  if (n > 0 && dims[n - 1].stride == d.stride * d.size &&
-      dims[n - 1].out_stride == d.out_stride * d.size) {
+  if (n > 0 && dims[n - 1].stride == d.stride * d.size && dims[n - 1].out_stride == d.out_stride * d.size) {
     dims[n - 1] = {dims[n - 1].size * d.size, d.stride, d.out_stride};
   } else {
     dims[n++] = d;
@@ -271,7 +270,8 @@ int32_t sums(const ReduceKernel (&table)[3], const Args& a, int32_t dtypes, int 
       return run<double>(table[kReduceDouble], a, double(identity), combine, plain<double, double>);
     case kInt64:
       return run<int64_t>(table[kReduceInt64], a, int64_t(identity), combine_int, plain<int64_t, int64_t>);
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -283,13 +283,19 @@ int32_t extremes(const Args& a, int32_t dtypes) {
   const double none = Largest ? -INFINITY : INFINITY;
   const int64_t least = Largest ? INT64_MIN : INT64_MAX;
   switch (main_dtype(dtypes)) {
-    case kFloat32: return run<float>(table[kReduceFloat], a, none, f, plain<float, double>);
-    case kFloat64: return run<double>(table[kReduceDouble], a, none, f, plain<double, double>);
-    case kInt64: return run<int64_t>(table[kReduceInt64], a, least, i, plain<int64_t, int64_t>);
-    case kInt32: return run<int32_t>(table[kReduceInt32], a, least, i, plain<int32_t, int64_t>);
+    case kFloat32:
+      return run<float>(table[kReduceFloat], a, none, f, plain<float, double>);
+    case kFloat64:
+      return run<double>(table[kReduceDouble], a, none, f, plain<double, double>);
+    case kInt64:
+      return run<int64_t>(table[kReduceInt64], a, least, i, plain<int64_t, int64_t>);
+    case kInt32:
+      return run<int32_t>(table[kReduceInt32], a, least, i, plain<int32_t, int64_t>);
     case kUint8:
-    case kBool: return run<uint8_t>(table[kReduceUint8], a, least, i, plain<uint8_t, int64_t>);
-    default: return no_kernel(dtypes);
+    case kBool:
+      return run<uint8_t>(table[kReduceUint8], a, least, i, plain<uint8_t, int64_t>);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -310,48 +316,6 @@ int32_t variance(const ReduceKernel& sum, const ReduceKernel& deviations, const 
   task.shift = means;
   const double divisor = std::max(0.0, count - plan.attributes[0]);
   reduce(plan, task, [&](int64_t i, double total) { y[i] = T(total / divisor); });
-  return kOk;
-}
-
-ReduceType type_of(DType dtype) {
-  switch (dtype) {
-    case kFloat32: return kReduceFloat;
-    case kFloat64: return kReduceDouble;
-    case kInt64: return kReduceInt64;
-    case kInt32: return kReduceInt32;
-    case kUint8:
-    case kBool: return kReduceUint8;
-    default: return kReduceTypes;
-  }
-}
-
-// Positions along the middle dim of [outer, size, inner], and the elements there where `values` is given.
-int32_t positions(const PositionKernel* table, const void* x, double x_off, void* values, double values_off,
-                  int64_t* indices, int32_t dtypes, const double* desc) {
-  const DType dtype = main_dtype(dtypes);
-  const ReduceType type = type_of(dtype);
-  if (type == kReduceTypes) return no_kernel(dtypes);
-  const PositionKernel& kernel = table[type];
-  const int64_t bytes = dtype_bytes(dtype);
-  const int64_t outer = int64_t(desc[0]), size = int64_t(desc[1]), inner = int64_t(desc[2]);
-  const char* from = static_cast<const char*>(x) + int64_t(x_off) * bytes;
-  char* to = values ? static_cast<char*>(values) + int64_t(values_off) * bytes : nullptr;
-  if (outer == 0 || inner == 0 || size == 0) return kOk;
-  const int64_t width = inner < kMinColumns ? inner : kMinColumns, tiles = (inner + width - 1) / width;
-  parallel_for(outer * tiles, std::max<int64_t>(1, kGrain / (size * width)), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t o = task / tiles, c = task % tiles * width, n = std::min(width, inner - c);
-      const char* block = from + (o * size * inner + c) * bytes;
-      int64_t* at = indices + o * inner + c;
-      if (inner == 1) *at = kernel.row(block, size);
-      else kernel.columns(block, size, inner, n, at);
-      if (!to) continue;
-      for (int64_t j = 0; j < n; j++) {
-        const char* element = block + (at[j] * inner + j) * bytes;
-        std::copy(element, element + bytes, to + (o * inner + c + j) * bytes);
-      }
-    }
-  });
   return kOk;
 }
 
@@ -397,7 +361,8 @@ NEEDLE_EXPORT int32_t needle_mean(const void* x, double x_off, void* y, double y
     case kFloat64:
       return run<double>(kernels().sum[kReduceDouble], args, 0.0, add<double>,
                          [](double a, double count) { return a / count; });
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -407,14 +372,16 @@ NEEDLE_EXPORT int32_t needle_prod(const void* x, double x_off, void* y, double y
 }
 
 NEEDLE_EXPORT int32_t needle_prod_backward(const void* g, double g_off, const void* x, double x_off, void* dx,
-                                           double dx_off, int32_t dtypes, double, const double* desc) noexcept {
+                                           double dx_off, int32_t dtypes, double,
+                                           const double* desc) noexcept {
   const int64_t rows = int64_t(desc[0]), columns = int64_t(desc[1]);
   switch (main_dtype(dtypes)) {
     case kFloat32:
       return prod_backward(at<float>(g, g_off), at<float>(x, x_off), at<float>(dx, dx_off), rows, columns);
     case kFloat64:
       return prod_backward(at<double>(g, g_off), at<double>(x, x_off), at<double>(dx, dx_off), rows, columns);
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -440,44 +407,23 @@ NEEDLE_EXPORT int32_t needle_all(const void* x, double x_off, void* y, double y_
                       plain<uint8_t, int64_t>);
 }
 
-NEEDLE_EXPORT int32_t needle_max(const void* x, double x_off, void* values, double values_off, void* indices,
-                                 double indices_off, int32_t dtypes, double, const double* desc) noexcept {
-  return positions(kernels().argmax, x, x_off, values, values_off, at<int64_t>(indices, indices_off), dtypes,
-                   desc);
-}
-
-NEEDLE_EXPORT int32_t needle_min(const void* x, double x_off, void* values, double values_off, void* indices,
-                                 double indices_off, int32_t dtypes, double, const double* desc) noexcept {
-  return positions(kernels().argmin, x, x_off, values, values_off, at<int64_t>(indices, indices_off), dtypes,
-                   desc);
-}
-
-NEEDLE_EXPORT int32_t needle_argmax(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                    const double* desc) noexcept {
-  return positions(kernels().argmax, x, x_off, nullptr, 0, at<int64_t>(y, y_off), dtypes, desc);
-}
-
-NEEDLE_EXPORT int32_t needle_argmin(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                    const double* desc) noexcept {
-  return positions(kernels().argmin, x, x_off, nullptr, 0, at<int64_t>(y, y_off), dtypes, desc);
-}
-
 NEEDLE_EXPORT int32_t needle_var(const void* x, double x_off, void* y, double y_off, void* mean,
                                  double mean_off, int32_t dtypes, double, const double* desc) noexcept {
   const ReduceKernels& k = kernels();
   switch (main_dtype(dtypes)) {
     case kFloat32:
-      return variance(k.sum[kReduceFloat], k.deviations[kReduceFloat], at<float>(x, x_off), at<float>(y, y_off),
-                      at<float>(mean, mean_off), desc);
+      return variance(k.sum[kReduceFloat], k.deviations[kReduceFloat], at<float>(x, x_off),
+                      at<float>(y, y_off), at<float>(mean, mean_off), desc);
     case kFloat64:
       return variance(k.sum[kReduceDouble], k.deviations[kReduceDouble], at<double>(x, x_off),
                       at<double>(y, y_off), at<double>(mean, mean_off), desc);
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
-NEEDLE_EXPORT int32_t needle_l2_norm(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                     const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_l2_norm(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                     double, const double* desc) noexcept {
   const Args args{x, x_off, y, y_off, desc};
   switch (main_dtype(dtypes)) {
     case kFloat32:
@@ -486,6 +432,7 @@ NEEDLE_EXPORT int32_t needle_l2_norm(const void* x, double x_off, void* y, doubl
     case kFloat64:
       return run<double>(kernels().squares[kReduceDouble], args, 0.0, add<double>,
                          [](double a, double) { return sqrt(a); });
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }

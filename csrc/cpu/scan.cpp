@@ -80,10 +80,17 @@ template <class Op>
 int32_t scan_any(const void* x, double x_off, void* y, double y_off, int32_t dtypes, const double* desc,
                  bool reverse) {
   switch (main_dtype(dtypes)) {
-    case kFloat32: scan<Op>(at<float>(x, x_off), at<float>(y, y_off), desc, reverse); return kOk;
-    case kFloat64: scan<Op>(at<double>(x, x_off), at<double>(y, y_off), desc, reverse); return kOk;
-    case kInt64: scan<Op>(at<int64_t>(x, x_off), at<int64_t>(y, y_off), desc, reverse); return kOk;
-    default: return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
+    case kFloat32:
+      scan<Op>(at<float>(x, x_off), at<float>(y, y_off), desc, reverse);
+      return kOk;
+    case kFloat64:
+      scan<Op>(at<double>(x, x_off), at<double>(y, y_off), desc, reverse);
+      return kOk;
+    case kInt64:
+      scan<Op>(at<int64_t>(x, x_off), at<int64_t>(y, y_off), desc, reverse);
+      return kOk;
+    default:
+      return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
   }
 }
 
@@ -114,24 +121,25 @@ int32_t cumprod_backward(const T* g, const T* x, T* dx, const double* desc) {
 
 using namespace needle;
 
-NEEDLE_EXPORT int32_t needle_cumsum(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                    const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_cumsum(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                    double, const double* desc) noexcept {
   return scan_any<Sum>(x, x_off, y, y_off, dtypes, desc, desc[3] != 0);
 }
 
-NEEDLE_EXPORT int32_t needle_cumprod(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
-                                     const double* desc) noexcept {
+NEEDLE_EXPORT int32_t needle_cumprod(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
+                                     double, const double* desc) noexcept {
   return scan_any<Product>(x, x_off, y, y_off, dtypes, desc, false);
 }
 
-NEEDLE_EXPORT int32_t needle_cumprod_backward(const void* g, double g_off, const void* x, double x_off, void* dx,
-                                              double dx_off, int32_t dtypes, double,
+NEEDLE_EXPORT int32_t needle_cumprod_backward(const void* g, double g_off, const void* x, double x_off,
+                                              void* dx, double dx_off, int32_t dtypes, double,
                                               const double* desc) noexcept {
   switch (main_dtype(dtypes)) {
     case kFloat32:
       return cumprod_backward(at<float>(g, g_off), at<float>(x, x_off), at<float>(dx, dx_off), desc);
     case kFloat64:
       return cumprod_backward(at<double>(g, g_off), at<double>(x, x_off), at<double>(dx, dx_off), desc);
-    default: return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
+    default:
+      return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
   }
 }

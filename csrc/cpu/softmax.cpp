@@ -21,8 +21,8 @@ const SoftmaxTable<double>& table<double>() {
 
 constexpr int64_t kColumns = 128;
 
-// Calls row(offset) for each row, or columns(offset, n) for pieces of rows where inner dims follow. An element
-// costs about 8 additions.
+// Calls row(offset) for each row, or columns(offset, n) for pieces of rows where inner dims follow. An
+// element costs about 8 additions.
 template <typename Row, typename Columns>
 void each_piece(const double* desc, const Row& row, const Columns& columns) {
   const int64_t outer = int64_t(desc[0]), size = int64_t(desc[1]), inner = int64_t(desc[2]);
@@ -81,9 +81,14 @@ int32_t no_kernel(int32_t dtypes) {
 int32_t forward(const void* x, double x_off, void* y, double y_off, int32_t dtypes, const double* desc,
                 bool log) {
   switch (main_dtype(dtypes)) {
-    case kFloat32: run_softmax(at<float>(x, x_off), at<float>(y, y_off), desc, log); return kOk;
-    case kFloat64: run_softmax(at<double>(x, x_off), at<double>(y, y_off), desc, log); return kOk;
-    default: return no_kernel(dtypes);
+    case kFloat32:
+      run_softmax(at<float>(x, x_off), at<float>(y, y_off), desc, log);
+      return kOk;
+    case kFloat64:
+      run_softmax(at<double>(x, x_off), at<double>(y, y_off), desc, log);
+      return kOk;
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -96,7 +101,8 @@ int32_t backward(const void* g, double g_off, const void* y, double y_off, void*
     case kFloat64:
       run_backward(at<double>(g, g_off), at<double>(y, y_off), at<double>(dx, dx_off), desc, log);
       return kOk;
-    default: return no_kernel(dtypes);
+    default:
+      return no_kernel(dtypes);
   }
 }
 
@@ -130,8 +136,13 @@ NEEDLE_EXPORT int32_t needle_log_softmax_backward(const void* g, double g_off, c
 NEEDLE_EXPORT int32_t needle_logsumexp(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
                                        double, const double* desc) noexcept {
   switch (main_dtype(dtypes)) {
-    case kFloat32: run_log_sum_exp(at<float>(x, x_off), at<float>(y, y_off), desc); return kOk;
-    case kFloat64: run_log_sum_exp(at<double>(x, x_off), at<double>(y, y_off), desc); return kOk;
-    default: return no_kernel(dtypes);
+    case kFloat32:
+      run_log_sum_exp(at<float>(x, x_off), at<float>(y, y_off), desc);
+      return kOk;
+    case kFloat64:
+      run_log_sum_exp(at<double>(x, x_off), at<double>(y, y_off), desc);
+      return kOk;
+    default:
+      return no_kernel(dtypes);
   }
 }

@@ -1,6 +1,6 @@
-// Sorting along the middle dim of [outer, size, inner]. Elements become unsigned keys whose order is theirs (NaN
-// last, both zeros equal), paired with positions: equal elements keep their order by the positions. Long lines
-// are sorted by radix, short ones by comparison.
+// Sorting along the middle dim of [outer, size, inner]. Elements become unsigned keys whose order is theirs
+// (NaN last, both zeros equal), paired with positions: equal elements keep their order by the positions. Long
+// lines are sorted by radix, short ones by comparison.
 #include <string.h>
 #include <algorithm>
 #include <atomic>
@@ -115,13 +115,19 @@ int32_t sort_any(const Args& args, int32_t dtypes, bool descending, int64_t coun
   // Positions are as wide as keys.
   if (args.desc[1] > 4294967295.0) return fail(kInvalid, "lines of %.0f elements are too long", args.desc[1]);
   switch (main_dtype(dtypes)) {
-    case kFloat32: return sort_lines<float, uint32_t>(args, descending, count);
-    case kFloat64: return sort_lines<double, uint64_t>(args, descending, count);
-    case kInt32: return sort_lines<int32_t, uint32_t>(args, descending, count);
-    case kInt64: return sort_lines<int64_t, uint64_t>(args, descending, count);
+    case kFloat32:
+      return sort_lines<float, uint32_t>(args, descending, count);
+    case kFloat64:
+      return sort_lines<double, uint64_t>(args, descending, count);
+    case kInt32:
+      return sort_lines<int32_t, uint32_t>(args, descending, count);
+    case kInt64:
+      return sort_lines<int64_t, uint64_t>(args, descending, count);
     case kUint8:
-    case kBool: return sort_lines<uint8_t, uint32_t>(args, descending, count);
-    default: return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
+    case kBool:
+      return sort_lines<uint8_t, uint32_t>(args, descending, count);
+    default:
+      return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
   }
 }
 

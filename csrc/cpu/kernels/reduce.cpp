@@ -1,6 +1,6 @@
-// Reductions as lane arrays that the compiler keeps in vector registers. Sums of floats run in float over blocks
-// of at most 16K elements (256 a lane) and in double across blocks, which is more exact than pairwise summation.
-// Compiled once per ISA level.
+// Reductions as lane arrays that the compiler keeps in vector registers. Sums of floats run in float over
+// blocks of at most 16K elements (256 to 1024 a lane) and in double across blocks, which is more exact than
+// pairwise summation. Compiled once per ISA level.
 #include "reduce.h"
 
 #include "vec.h"
@@ -118,7 +118,7 @@ typename Op::Lane reduce_block(const typename Op::Element* x, int64_t n, typenam
 
 template <class Op>
 inline typename Op::Lane reduce_strided(const typename Op::Element* x, int64_t n, int64_t stride,
-                                 typename Op::Lane shift) {
+                                        typename Op::Lane shift) {
   typedef typename Op::Lane L;
   L lane[4] = {Op::identity, Op::identity, Op::identity, Op::identity};
   int64_t i = 0;

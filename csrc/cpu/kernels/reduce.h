@@ -7,8 +7,8 @@ struct ReduceKernel {
   // Takes n elements, `stride` apart, into one accumulator. `shift` (deviations only) is what is subtracted.
   void (*row)(const void* x, int64_t n, int64_t stride, const double* shift, void* accumulator);
   // Takes n elements, `stride` apart, of each of `rows` rows into an accumulator per row.
-  void (*rows)(const void* x, int64_t rows, int64_t row_stride, int64_t n, int64_t stride, const double* shift,
-               void* accumulators);
+  void (*rows)(const void* x, int64_t rows, int64_t row_stride, int64_t n, int64_t stride,
+               const double* shift, void* accumulators);
   // Takes `rows` rows of n contiguous elements, `stride` apart, into n accumulators.
   void (*columns)(const void* x, int64_t rows, int64_t stride, int64_t n, const double* shift,
                   void* accumulators);

@@ -1,5 +1,5 @@
-// Softmax and its relatives. The largest element is subtracted first, so that no exponential overflows; sums of
-// floats run in float over blocks and in double across them. Compiled once per ISA level.
+// Softmax and its relatives. The largest element is subtracted first, so that no exponential overflows; sums
+// of floats run in float over blocks and in double across them. Compiled once per ISA level.
 #include "softmax.h"
 
 #include "vmath.h"

@@ -17,7 +17,8 @@ struct SoftmaxTable {
   void (*softmax_columns)(const T* x, int64_t rows, int64_t stride, int64_t n, T* y, bool log);
   void (*log_sum_exp_columns)(const T* x, int64_t rows, int64_t stride, int64_t n, T* y);
   void (*softmax_backward_columns)(const T* g, const T* y, int64_t rows, int64_t stride, int64_t n, T* dx);
-  void (*log_softmax_backward_columns)(const T* g, const T* y, int64_t rows, int64_t stride, int64_t n, T* dx);
+  void (*log_softmax_backward_columns)(const T* g, const T* y, int64_t rows, int64_t stride, int64_t n,
+                                       T* dx);
 };
 
 struct SoftmaxKernels {
