@@ -48,6 +48,15 @@ export {
   TransformerEncoderLayer,
   type TransformerEncoderLayerOptions,
 } from "./transformer.ts";
+export {
+  type GenerateOptions,
+  LanguageModel,
+  type LanguageModelOptions,
+  type LanguageState,
+  SequenceModel,
+  TransformerLanguageModel,
+  type TransformerLanguageModelOptions,
+} from "./language_model.ts";
 export * from "./loss.ts";
 /** Every module and loss as a function. */
 export * as functional from "./functional.ts";
