@@ -94,6 +94,7 @@ export {
 export { tidy } from "./lib/tensor/tidy.ts";
 export {
   cpu,
+  cuda,
   defaultDevice,
   Device,
   deviceByName,
@@ -105,8 +106,17 @@ export {
   setDefaultDevice,
   setNumThreads,
   synchronize,
+  wasm,
 } from "./lib/device.ts";
 export { type MemoryCounts } from "./lib/storage.ts";
+export {
+  type ChromeTrace,
+  type KernelRecord,
+  Profile,
+  profile,
+  type ProfileOptions,
+  type ProfileRow,
+} from "./lib/profiler.ts";
 export { graphDot, graphText } from "./lib/debug.ts";
 export {
   type AsyncProgress,

@@ -6,7 +6,9 @@ import type { Backend } from "./backend.ts";
 import { referenceBackend } from "./backends/reference.ts";
 import { openNative } from "./backends/native.ts";
 import { checkedBackend } from "./backends/checked.ts";
+import { VERSION } from "./backends/loader.ts";
 import { env } from "./env.ts";
+import { profiledProgram } from "./profiler.ts";
 
 /** What `devices()` tells about a device. */
 export interface DeviceReport {
@@ -26,7 +28,7 @@ export interface DeviceReport {
   readonly isa?: string;
 }
 
-/** A place where tensors live and compute. Get one from `reference()`, `cpu()` or `dnnl()`. */
+/** A place where tensors live and compute. Get one from `reference()`, `cpu()`, `dnnl()`. */
 export class Device {
   /** The name, as `NEEDLE_DEVICE` takes it. */
   readonly name: string;
@@ -52,9 +54,8 @@ export class Device {
     if (typeof result === "string") {
       this.#reason = result;
     } else {
-      this.#backend = env("NEEDLE_CHECK") && result !== referenceBackend
-        ? checkedBackend(result)
-        : result;
+      const checked = env("NEEDLE_CHECK") && result !== referenceBackend;
+      this.#backend = profiledProgram(checked ? checkedBackend(result) : result);
     }
   }
 
@@ -98,7 +99,21 @@ export class Device {
 const referenceDevice = new Device("reference", 0, hostPool, () => referenceBackend);
 const cpuDevice = new Device("cpu", 1, hostPool, () => openNative("cpu"));
 const dnnlDevice = new Device("dnnl", 2, hostPool, () => openNative("dnnl"));
-const all: readonly Device[] = [referenceDevice, cpuDevice, dnnlDevice];
+const wasmDevice = new Device("wasm", 3, hostPool, () => missing("WebAssembly"));
+const cudaDevice = new Device("cuda", 4, hostPool, () => missing("CUDA"));
+
+function missing(kind: string): string {
+  return `Needle ${VERSION} has no ${kind} kernels; use cpu, dnnl or reference`;
+}
+
+/** Every device of this version, available or not. */
+export const allDevices: readonly Device[] = [
+  referenceDevice,
+  cpuDevice,
+  dnnlDevice,
+  wasmDevice,
+  cudaDevice,
+];
 
 /** The plain TypeScript device: always there, slow, the meaning of every op. */
 export function reference(): Device {
@@ -115,17 +130,37 @@ export function dnnl(): Device {
   return dnnlDevice;
 }
 
+/** The kernels in WebAssembly: not in this version, so `available` is false. */
+export function wasm(): Device {
+  return wasmDevice;
+}
+
+/**
+ * An NVIDIA GPU: not in this version, so `available` is false.
+ *
+ * @param index which GPU, from 0
+ * @throws RangeError where the index is no whole number from 0
+ */
+export function cuda(index = 0): Device {
+  if (!Number.isInteger(index) || index < 0) {
+    throw new RangeError(`Cannot use GPU ${index}: the index must be a whole number from 0`);
+  }
+  return cudaDevice;
+}
+
 /** A report on every device, available or not. */
 export function devices(): DeviceReport[] {
-  return all.map((d) => d.report());
+  return allDevices.map((d) => d.report());
 }
 
 /** The device called `name`. Throws a RangeError that lists the names when there is none. */
 export function deviceByName(name: string): Device {
-  const found = all.find((d) => d.name === name);
+  const found = allDevices.find((d) => d.name === name);
   if (found === undefined) {
     throw new RangeError(
-      `Unknown device ${JSON.stringify(name)}: use one of ${all.map((d) => d.name).join(", ")}`,
+      `Unknown device ${JSON.stringify(name)}: use one of ${
+        allDevices.map((d) => d.name).join(", ")
+      }`,
     );
   }
   return found;
@@ -170,7 +205,7 @@ export function setNumThreads(n: number): void {
   if (!Number.isInteger(n) || n < 1 || n > 1024) {
     throw new RangeError(`Cannot use ${n} threads: the count must be an integer from 1 to 1024`);
   }
-  for (const d of all) if (d.available) d.backend.setThreads(n);
+  for (const d of allDevices) if (d.available) d.backend.setThreads(n);
 }
 
 /** Bytes held by tensors of `device`, as numbers. */

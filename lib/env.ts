@@ -70,6 +70,11 @@ export const VARIABLES = {
     doc: "1: every op also runs on the reference backend and the results are compared",
     reader: "typescript",
   },
+  NEEDLE_PROFILE: {
+    kind: "string",
+    doc: "File for a Chrome trace of all kernels of the program; a table goes to stderr at the end",
+    reader: "typescript",
+  },
   HOME: {
     kind: "string",
     doc: "Home folder, to find the user's cache",
