@@ -202,7 +202,10 @@ export abstract class ReduceTensor extends ElementwiseTensor {
     const attrs = this.#attrs("norm", dim, options, ["p"]);
     const { dims, keepdim } = attrs, p = options.p ?? 2;
     if (p === 2) return call(ops.l2Norm, [this.#self], attrs)[0]!;
-    if (p === 0) return this.ne(0).to(this.dtype).sum(dims, { keepdim });
+    if (p === 0) {
+      const zero = this.eq(0); // both fills cut the gradient: it is 0, not absent
+      return this.maskedFill(zero.logicalNot(), 1).maskedFill(zero, 0).sum(dims, { keepdim });
+    }
     const x = this.abs();
     if (p === Infinity) return x.amax(dims, { keepdim });
     if (p === -Infinity) return x.amin(dims, { keepdim });
