@@ -2,7 +2,9 @@
 // what backward needs is kept by the graph itself.
 
 import type { Tensor } from "../tensor/mod.ts";
+import { ReLU } from "./activation.ts";
 import { type AnyModule, isPlainBuiltin, type Layer, markBuiltin, Module } from "./module.ts";
+import { BatchNorm } from "./norm.ts";
 
 /** A list of modules: `length`, `at`, `push`, iteration; children are named by position. */
 abstract class ModuleSequence<M extends AnyModule, I extends unknown[], O> extends Module<I, O> {
@@ -76,9 +78,13 @@ export class Sequential extends ModuleSequence<Layer, [Tensor], Tensor> {
   /** The last module's output. */
   override forward(x: Tensor): Tensor {
     let h = x, mine = false;
-    for (const m of this) {
-      const y = m.forward(h);
-      const plain = keepsNothing(m);
+    for (let i = 0; i < this.length; i++) {
+      const m = this.at(i), plain = keepsNothing(m);
+      // Batch norm and ReLU are one pass over the data where nobody can tell.
+      const next = i + 1 < this.length ? this.at(i + 1) : null;
+      const pair = plain && m instanceof BatchNorm && next instanceof ReLU && keepsNothing(next);
+      const y = pair ? m._normalise(h, true) : m.forward(h);
+      if (pair) i++;
       // Our own intermediate, made and used by layers that keep no handle: nobody else can see it.
       if (y === h) mine &&= plain;
       else {

@@ -38,52 +38,68 @@ export interface ConvTransposeOptions<P> extends FactoryOptions {
   readonly bias?: boolean;
 }
 
-const convKeys = ["stride", "padding", "dilation", "groups", "bias", ...factoryKeys];
-
-/** Makes and initialises the weight and bias of a convolution. */
-function convParameters(
-  what: string,
-  inChannels: number,
-  outChannels: number,
-  kernel: readonly number[],
-  options: { groups?: number; bias?: boolean } & FactoryOptions,
-  transposed: boolean,
-): { weight: Parameter; bias: Parameter | null } {
-  const groups = options.groups ?? 1;
-  positiveSizes(what, { inChannels, outChannels, groups });
-  kernel.forEach((k) => positiveSizes(what, { kernelSize: k }));
-  if (inChannels % groups !== 0 || outChannels % groups !== 0) {
-    throw new RangeError(
-      `Cannot make ${what} from ${inChannels} to ${outChannels} channels in ${groups} groups: both must be divisible by the groups`,
-    );
-  }
-  const factory: FactoryOptions = {
-    ...(options.device ? { device: options.device } : {}),
-    ...(options.dtype ? { dtype: options.dtype } : {}),
-  };
-  const shape = transposed
-    ? [inChannels, outChannels / groups, ...kernel]
-    : [outChannels, inChannels / groups, ...kernel];
-  const weight = new Parameter(empty(shape, factory));
-  init.kaimingUniform_(weight, { a: Math.sqrt(5) });
-  const bias = (options.bias ?? true) ? new Parameter(empty([outChannels], factory)) : null;
-  if (bias !== null) init.uniformBound_(bias, shape[1]! * kernel.reduce((a, b) => a * b, 1));
-  return { weight, bias };
-}
-
-/** (N, C, H, W) -> (N, K, P, Q): cross-correlation with K filters of shape (C / groups, R, S). */
-export class Conv2d extends Module {
-  /** (outChannels, inChannels / groups, kernel height, kernel width). */
+/** What the four layers share: sizes and their checks, parameters and their initialisation, printing. */
+abstract class Convolution<O extends object> extends Module {
+  /** (outChannels, inChannels / groups, kernel sizes); transposed: (inChannels, outChannels / groups, ...). */
   weight: Parameter;
   /** (outChannels), or null. */
   bias: Parameter | null;
-  readonly #options: {
-    stride: Pair;
-    padding: Pair | "same" | "valid";
-    dilation: Pair;
-    groups: number;
-  };
+  /** @internal What the function takes beside input, weight and bias. */
+  protected readonly window: O;
+  readonly #channels: readonly [number, number];
 
+  /** @internal `kernel`: one size per spatial dim. */
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernel: readonly number[],
+    options: O & { readonly groups?: number; readonly bias?: boolean } & FactoryOptions,
+    transposed: boolean,
+  ) {
+    super();
+    const name = this.constructor.name;
+    const own = [
+      "stride",
+      "padding",
+      "dilation",
+      "groups",
+      ...(transposed ? ["outputPadding"] : []),
+    ];
+    checkOptions(name, options, [...own, "bias", ...factoryKeys]);
+    const { bias = true, device, dtype, ...window } = options;
+    const groups = options.groups ?? 1;
+    positiveSizes(name, { inChannels, outChannels, groups });
+    for (const kernelSize of kernel) positiveSizes(name, { kernelSize });
+    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
+      throw new RangeError(
+        `Cannot make ${name} from ${inChannels} to ${outChannels} channels in ${groups} groups: ` +
+          `both must be divisible by the groups`,
+      );
+    }
+    const factory = { ...(device ? { device } : {}), ...(dtype ? { dtype } : {}) };
+    const shape = transposed
+      ? [inChannels, outChannels / groups, ...kernel]
+      : [outChannels, inChannels / groups, ...kernel];
+    this.weight = new Parameter(empty(shape, factory));
+    this.bias = bias ? new Parameter(empty([outChannels], factory)) : null;
+    init.kaimingUniform_(this.weight, { a: Math.sqrt(5) });
+    const fanIn = shape.slice(1).reduce((a, b) => a * b, 1);
+    if (this.bias !== null) init.uniformBound_(this.bias, fanIn);
+    this.window = window as unknown as O;
+    this.#channels = [inChannels, outChannels];
+  }
+
+  /** Channels, kernel and options. */
+  override extraRepr(): string {
+    const text = (v: unknown): string => Array.isArray(v) ? `[${v.join(", ")}]` : String(v);
+    const options = Object.entries(this.window).map(([k, v]) => `, ${k}=${text(v)}`);
+    const kernel = this.weight.shape.slice(2);
+    return `${this.#channels.join(", ")}, kernelSize=${text(kernel)}${options.join("")}`;
+  }
+}
+
+/** (N, C, H, W) -> (N, K, P, Q): cross-correlation with K filters of shape (C / groups, R, S). */
+export class Conv2d extends Convolution<ConvOptions<Pair>> {
   /** `kernelSize` and the options take one number, or [height, width]. */
   constructor(
     inChannels: number,
@@ -91,52 +107,17 @@ export class Conv2d extends Module {
     kernelSize: Pair,
     options: ConvOptions<Pair> = {},
   ) {
-    super();
-    checkOptions("Conv2d", options, convKeys);
-    const { weight, bias } = convParameters(
-      "Conv2d",
-      inChannels,
-      outChannels,
-      pair(kernelSize),
-      options,
-      false,
-    );
-    this.weight = weight;
-    this.bias = bias;
-    const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-    this.#options = { stride, padding, dilation, groups };
+    super(inChannels, outChannels, pair(kernelSize), options, false);
   }
 
   /** (N, C, H, W) or (C, H, W). */
   override forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, { bias: this.bias, ...this.#options });
+    return conv2d(x, this.weight, { ...this.window, bias: this.bias });
   }
-
-  override extraRepr(): string {
-    const [k, c, r, s] = this.weight.shape, o = this.#options;
-    return `${c! * o.groups}, ${k}, kernelSize=[${r}, ${s}], stride=${text(o.stride)}, padding=${
-      text(o.padding)
-    }`;
-  }
-}
-
-function text(v: Pair | string): string {
-  return typeof v === "string" ? v : `[${pair(v).join(", ")}]`;
 }
 
 /** (N, C, L) -> (N, K, M): cross-correlation with K filters of shape (C / groups, R). */
-export class Conv1d extends Module {
-  /** (outChannels, inChannels / groups, kernel size). */
-  weight: Parameter;
-  /** (outChannels), or null. */
-  bias: Parameter | null;
-  readonly #options: {
-    stride: number;
-    padding: number | "same" | "valid";
-    dilation: number;
-    groups: number;
-  };
-
+export class Conv1d extends Convolution<ConvOptions<number>> {
   /** A convolution along one dim. */
   constructor(
     inChannels: number,
@@ -144,49 +125,17 @@ export class Conv1d extends Module {
     kernelSize: number,
     options: ConvOptions<number> = {},
   ) {
-    super();
-    checkOptions("Conv1d", options, convKeys);
-    const { weight, bias } = convParameters(
-      "Conv1d",
-      inChannels,
-      outChannels,
-      [kernelSize],
-      options,
-      false,
-    );
-    this.weight = weight;
-    this.bias = bias;
-    const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-    this.#options = { stride, padding, dilation, groups };
+    super(inChannels, outChannels, [kernelSize], options, false);
   }
 
   /** (N, C, L) or (C, L). */
   override forward(x: Tensor): Tensor {
-    return conv1d(x, this.weight, { bias: this.bias, ...this.#options });
-  }
-
-  override extraRepr(): string {
-    const [k, c, r] = this.weight.shape, o = this.#options;
-    return `${c! * o.groups}, ${k}, kernelSize=${r}, stride=${o.stride}, padding=${o.padding}`;
+    return conv1d(x, this.weight, { ...this.window, bias: this.bias });
   }
 }
 
-const transposeKeys = ["outputPadding", ...convKeys];
-
 /** The gradient of Conv2d with respect to its input, as a layer: (N, C, P, Q) -> (N, K, H, W). */
-export class ConvTranspose2d extends Module {
-  /** (inChannels, outChannels / groups, kernel height, kernel width). */
-  weight: Parameter;
-  /** (outChannels), or null. */
-  bias: Parameter | null;
-  readonly #options: {
-    stride: Pair;
-    padding: Pair;
-    outputPadding: Pair;
-    dilation: Pair;
-    groups: number;
-  };
-
+export class ConvTranspose2d extends Convolution<ConvTransposeOptions<Pair>> {
   /** `kernelSize` and the options take one number, or [height, width]. */
   constructor(
     inChannels: number,
@@ -194,47 +143,17 @@ export class ConvTranspose2d extends Module {
     kernelSize: Pair,
     options: ConvTransposeOptions<Pair> = {},
   ) {
-    super();
-    checkOptions("ConvTranspose2d", options, transposeKeys);
-    const made = convParameters(
-      "ConvTranspose2d",
-      inChannels,
-      outChannels,
-      pair(kernelSize),
-      options,
-      true,
-    );
-    this.weight = made.weight;
-    this.bias = made.bias;
-    const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;
-    this.#options = { stride, padding, outputPadding, dilation, groups };
+    super(inChannels, outChannels, pair(kernelSize), options, true);
   }
 
   /** (N, C, P, Q) or (C, P, Q). */
   override forward(x: Tensor): Tensor {
-    return convTranspose2d(x, this.weight, { bias: this.bias, ...this.#options });
-  }
-
-  override extraRepr(): string {
-    const [c, k, r, s] = this.weight.shape, o = this.#options;
-    return `${c}, ${k! * o.groups}, kernelSize=[${r}, ${s}], stride=${text(o.stride)}`;
+    return convTranspose2d(x, this.weight, { ...this.window, bias: this.bias });
   }
 }
 
-/** The gradient of Conv1d with respect to its input, as a layer. */
-export class ConvTranspose1d extends Module {
-  /** (inChannels, outChannels / groups, kernel size). */
-  weight: Parameter;
-  /** (outChannels), or null. */
-  bias: Parameter | null;
-  readonly #options: {
-    stride: number;
-    padding: number;
-    outputPadding: number;
-    dilation: number;
-    groups: number;
-  };
-
+/** The gradient of Conv1d with respect to its input, as a layer: (N, C, M) -> (N, K, L). */
+export class ConvTranspose1d extends Convolution<ConvTransposeOptions<number>> {
   /** A transposed convolution along one dim. */
   constructor(
     inChannels: number,
@@ -242,25 +161,12 @@ export class ConvTranspose1d extends Module {
     kernelSize: number,
     options: ConvTransposeOptions<number> = {},
   ) {
-    super();
-    checkOptions("ConvTranspose1d", options, transposeKeys);
-    const made = convParameters(
-      "ConvTranspose1d",
-      inChannels,
-      outChannels,
-      [kernelSize],
-      options,
-      true,
-    );
-    this.weight = made.weight;
-    this.bias = made.bias;
-    const { stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } = options;
-    this.#options = { stride, padding, outputPadding, dilation, groups };
+    super(inChannels, outChannels, [kernelSize], options, true);
   }
 
   /** (N, C, M) or (C, M). */
   override forward(x: Tensor): Tensor {
-    return convTranspose1d(x, this.weight, { bias: this.bias, ...this.#options });
+    return convTranspose1d(x, this.weight, { ...this.window, bias: this.bias });
   }
 }
 

@@ -1,7 +1,8 @@
 // Normalisation layers: batch, layer, group and RMS norm.
 
 import { noGrad } from "../autograd/mode.ts";
-import { batchNorm, groupNorm, layerNorm, rmsNorm } from "../functional_nn.ts";
+import { batchNormRelu } from "../functional_norm.ts";
+import { groupNorm, layerNorm, rmsNorm } from "../functional_nn.ts";
 import { checkOptions } from "../options.ts";
 import { show } from "../shape.ts";
 import { ones, zeros } from "../tensor/create.ts";
@@ -22,7 +23,7 @@ export interface BatchNormOptions extends FactoryOptions {
 }
 
 /** (x - mean) / √(var + eps) · weight + bias per channel, Ioffe & Szegedy 2015. */
-abstract class BatchNorm extends Module {
+export abstract class BatchNorm extends Module {
   /** Scale per channel, or null. */
   weight: Parameter | null;
   /** Shift per channel, or null. */
@@ -64,6 +65,11 @@ abstract class BatchNorm extends Module {
 
   /** Channels are dim 1. */
   override forward(x: Tensor): Tensor {
+    return this._normalise(x, false);
+  }
+
+  /** @internal forward, followed by ReLU in the same pass if `relu`: what Sequential calls for the pair. */
+  _normalise(x: Tensor, relu: boolean): Tensor {
     if (!this.ranks.includes(x.ndim) || x.shape[1] !== this.#features) {
       throw new RangeError(
         `Cannot apply ${this.constructor.name}(${this.#features}) to ${show(x.shape)}: it takes ${
@@ -77,13 +83,13 @@ abstract class BatchNorm extends Module {
       noGrad(() => count.add_(1));
       if (this.#momentum === null) momentum = 1 / count.item();
     }
-    return batchNorm(x, this.running_mean, this.running_var, {
+    return batchNormRelu(x, this.running_mean, this.running_var, {
       weight: this.weight,
       bias: this.bias,
       training: this.training || this.running_mean === null,
       momentum,
       eps: this.#eps,
-    });
+    }, relu);
   }
 
   override extraRepr(): string {

@@ -192,8 +192,12 @@ export abstract class TensorBase {
 
   /** Replaces the accumulated gradient. */
   set grad(g: Tensor | null) {
+    if (g === null) {
+      this._clearGrad();
+      return;
+    }
     if (
-      g !== null && (g.shape.length !== this.ndim || g.shape.some((s, i) => s !== this.shape[i]))
+      g.shape.length !== this.ndim || g.shape.some((s, i) => s !== this.shape[i])
     ) {
       throw new RangeError(
         `Cannot assign a gradient of shape ${show(g.shape)} to a tensor of shape ${
@@ -201,7 +205,7 @@ export abstract class TensorBase {
         }`,
       );
     }
-    if (g !== null && (g.dtype !== this.dtype || g.device !== this.device)) {
+    if (g.dtype !== this.dtype || g.device !== this.device) {
       throw new TypeError(
         `Cannot assign a ${g.dtype} gradient on ${g.device} to a ${this.dtype} tensor on ${this.device}`,
       );
