@@ -141,7 +141,7 @@ export {
   type SaveNpzOptions,
   type SaveOptions,
 } from "./lib/io/mod.ts";
-export { type Module } from "./lib/nn/module.ts";
+export { type AnyModule, type ForwardHook, type Module, type StateDict } from "./lib/nn/module.ts";
 export * as nn from "./lib/nn/mod.ts";
 export { summary, type SummaryOptions } from "./lib/nn/summary.ts";
 export * as optim from "./lib/optim/mod.ts";
