@@ -2,9 +2,20 @@
 // checkpoints and resuming. The models and their recipes are in the examples themselves.
 
 import * as ndl from "../mod.ts";
-import { parseArgs } from "node:util";
 import process from "node:process";
-import { setImmediate } from "node:timers";
+import {
+  fail,
+  interrupted,
+  isDenied,
+  makeFolderOf,
+  messageOf,
+  readFlags,
+  tick,
+  watchInterrupt,
+  writeJson,
+} from "./program.ts";
+
+export { loadData, prepare } from "./program.ts";
 
 /** What the command line can set; an example gives its own defaults. */
 export interface Flags {
@@ -25,6 +36,20 @@ export interface Flags {
   lrSchedule: "none" | "step" | "cosine" | "onecycle";
 }
 
+const choices: Partial<Record<keyof Flags, readonly string[]>> = {
+  dtype: ["float32", "float64"],
+  amp: ["bf16", "f16"],
+  lrSchedule: ["none", "step", "cosine", "onecycle"],
+};
+const least: Partial<Record<keyof Flags, number>> = {
+  epochs: 0,
+  batchSize: 1,
+  lr: 0,
+  weightDecay: 0,
+  seed: 0,
+  limit: 1,
+};
+
 const descriptions: Record<keyof Flags, string> = {
   epochs: "passes over the training set",
   batchSize: "samples per step",
@@ -43,161 +68,24 @@ const descriptions: Record<keyof Flags, string> = {
   lrSchedule: "none, step, cosine or onecycle",
 };
 
-function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (c) => "-" + c.toLowerCase());
-}
-
-function fail(message: string, status = 2): never {
-  console.error(`error: ${message}`);
-  process.exit(status);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** Whether a permission is missing, which is no reason to stop. */
-function isDenied(error: unknown): boolean {
-  for (let e = error; e instanceof Error; e = e.cause) if (e.name === "NotCapable") return true;
-  return false;
-}
-
-/** Asks on a terminal for what training can use; elsewhere it has to do with what it is given. */
-function askPermissions(): void {
-  if (typeof Deno === "undefined" || !Deno.stdin.isTerminal()) return;
-  const build = new URL("../build", import.meta.url);
-  const wanted: Deno.PermissionDescriptor[] = [
-    ...(build.protocol === "file:" ? [{ name: "ffi" as const, path: build }] : []),
-    { name: "env" },
-    { name: "read" },
-    { name: "write" },
-    { name: "net" },
-  ];
-  for (const permission of wanted) Deno.permissions.requestSync(permission);
-}
-
 /** Reads the command line over `defaults`; prints help and exits with --help, names what is wrong otherwise. */
-export function parseFlags(
-  usage: string,
-  defaults: Flags,
-  args: readonly string[] = process.argv.slice(2),
-): Flags {
-  const names = Object.keys(defaults) as (keyof Flags)[];
-  const isSwitch = (name: keyof Flags): boolean => typeof defaults[name] === "boolean";
-  const options = Object.fromEntries([
-    ...names.map((
-      name,
-    ) => [kebab(name), { type: isSwitch(name) ? "boolean" as const : "string" as const }]),
-    ["help", { type: "boolean" as const }],
-  ]);
-  let values: Record<string, string | boolean | undefined>;
-  try {
-    values = parseArgs({ args: [...args], options, strict: true, allowNegative: true })
-      .values as typeof values;
-  } catch (error) {
-    fail(`${(error as Error).message}; --help lists the flags`);
-  }
-  if (values.help) {
-    console.log(usage);
-    for (const name of names) {
-      const value = defaults[name];
-      const shown = value === null || isSwitch(name) ? "" : ` (default ${value})`;
-      console.log(`  --${kebab(name).padEnd(16)} ${descriptions[name]}${shown}`);
-    }
-    process.exit(0);
-  }
-  const flags = { ...defaults } as Record<keyof Flags, unknown>;
-  for (const name of names) {
-    const text = values[kebab(name)];
-    if (text === undefined) continue;
-    if (typeof defaults[name] === "number" || name === "limit") {
-      const n = Number(text);
-      const whole = name !== "lr" && name !== "weightDecay";
-      const least = name === "lr" || name === "weightDecay" || name === "seed" || name === "epochs"
-        ? 0
-        : 1;
-      if (
-        text === "" || !(n >= least && n < Infinity) || (whole && !Number.isSafeInteger(n))
-      ) {
-        fail(
-          `--${kebab(name)} must be ${
-            whole ? "an integer" : "a number"
-          } from ${least} up, not "${text}"`,
-        );
-      }
-      flags[name] = n;
-    } else flags[name] = text;
-  }
-  const choices: Partial<Record<keyof Flags, readonly string[]>> = {
-    dtype: ["float32", "float64"],
-    amp: ["bf16", "f16"],
-    lrSchedule: ["none", "step", "cosine", "onecycle"],
-  };
-  for (const [name, list] of Object.entries(choices) as [keyof Flags, readonly string[]][]) {
-    const value = flags[name];
-    if (value !== null && !list.includes(value as string)) {
-      fail(`--${kebab(name)} must be one of ${list.join(", ")}, not "${value}"`);
-    }
-  }
-  return flags as unknown as Flags;
-}
-
-/** Asks for permissions, chooses the device and seeds the generator. */
-export function prepare(flags: Flags): ndl.Device {
-  askPermissions();
-  if (flags.device !== null) {
-    try {
-      ndl.setDefaultDevice(ndl.deviceByName(flags.device));
-    } catch (error) {
-      fail(messageOf(error));
-    }
-  }
-  ndl.manualSeed(flags.seed);
-  let device: ndl.Device;
-  try {
-    device = ndl.defaultDevice();
-  } catch (error) {
-    fail(messageOf(error)); // NEEDLE_DEVICE names one that is not there
-  }
-  const report = ndl.devices().find((d) => d.name === device.name)!;
-  console.log(`device ${device.name} (${report.isa}, ${report.threads} threads)`);
-  return device;
+export function parseFlags(usage: string, defaults: Flags, args?: readonly string[]): Flags {
+  const specs = Object.fromEntries(
+    (Object.keys(defaults) as (keyof Flags)[]).map((name) => [name, {
+      help: descriptions[name],
+      value: defaults[name] ?? null,
+      fraction: name === "lr" || name === "weightDecay",
+      ...(least[name] === undefined ? {} : { least: least[name] }),
+      ...(choices[name] === undefined ? {} : { choices: choices[name] }),
+    }]),
+  );
+  return readFlags(usage, specs, args) as unknown as Flags;
 }
 
 /** A training and a test set, and what should be said about them. */
 export interface DataPair {
   readonly train: ndl.data.ImageDataset;
   readonly test: ndl.data.ImageDataset;
-}
-
-/** The permissions that let an example use all there is. */
-const permissions =
-  "--allow-ffi=build --allow-env --allow-read --allow-write --allow-net --allow-sys";
-
-/**
- * Loads real data, or says loudly why not and makes the built-in set: of the usual length, or short where only the
- * slow reference device is there.
- */
-export async function loadData(
-  name: string,
-  real: () => Promise<DataPair>,
-  synthetic: (length: number | null) => DataPair,
-  program: string,
-): Promise<DataPair> {
-  try {
-    const pair = await real();
-    if (pair.train.note) console.log(pair.train.note);
-    return pair;
-  } catch (error) {
-    if (!isDenied(error) && !ndl.data.isMissingDataset(error)) fail(messageOf(error), 1);
-    const pair = synthetic(ndl.defaultDevice() === ndl.reference() ? 1000 : null);
-    console.log(
-      `\n*** ${name} IS NOT THERE: training on a built-in, procedurally generated set instead.\n` +
-        `*** ${messageOf(error).split("\n")[0]}\n` +
-        `*** For the real data run: deno run ${permissions} ${program}\n`,
-    );
-    return pair;
-  }
 }
 
 /** What one pass over a set gives. */
@@ -216,23 +104,6 @@ interface Saved {
   readonly scheduler: Record<string, unknown> | null;
   readonly scaler: ReturnType<ndl.GradScaler["stateDict"]>;
   readonly rng: ndl.Tensor;
-}
-
-let interrupted = false;
-let ticked = 0;
-
-/** Lets the event loop turn some times a second, so that signals and finalizers are heard. */
-async function tick(): Promise<void> {
-  if (performance.now() - ticked < 50) return;
-  await new Promise((resolve) => setImmediate(resolve));
-  ticked = performance.now();
-}
-
-function watchInterrupt(): void {
-  process.on("SIGINT", () => {
-    if (interrupted) process.exit(130);
-    interrupted = true;
-  });
 }
 
 function schedulerOf(
@@ -285,24 +156,6 @@ async function evaluate(
     await tick();
   }
   return { loss: loss / seen, acc: correct / seen };
-}
-
-/** Makes the folder of a file where it is not there. */
-async function makeFolderOf(path: string): Promise<void> {
-  const folder = path.replace(/[/\\][^/\\]*$/, "");
-  if (folder === path || folder === "") return;
-  const { mkdir } = await import("node:fs/promises");
-  await mkdir(folder, { recursive: true });
-}
-
-async function writeJson(
-  path: string,
-  record: Record<string, number>,
-  append: boolean,
-): Promise<void> {
-  const { appendFile, writeFile } = await import("node:fs/promises");
-  await makeFolderOf(path);
-  await (append ? appendFile : writeFile)(path, JSON.stringify(record) + "\n");
 }
 
 /**
@@ -388,6 +241,7 @@ export async function trainClassifier(
       parameters.toLocaleString("en-US")
     } parameters, ${train.length} training and ${data.test.length} test samples`,
   );
+  if (data.train.note) console.log(data.train.note);
   watchInterrupt();
   let trained: Pass = { loss: NaN, acc: NaN }, tested: Pass = { loss: NaN, acc: NaN };
   for (let epoch = start; epoch < flags.epochs; epoch++) {
@@ -425,9 +279,9 @@ export async function trainClassifier(
       bar.setPostfix({ loss: loss / seen, acc: correct / seen });
       batches++;
       await tick();
-      if (interrupted) break;
+      if (interrupted()) break;
     }
-    if (interrupted) {
+    if (interrupted()) {
       console.log(`\nstopped in epoch ${epoch + 1}; ${kept(epoch)}${writable ? ": --resume" : ""}`);
       process.exit(130);
     }
