@@ -243,3 +243,10 @@ Deno.test("a training step gives its memory back", () => {
   for (let i = 0; i < 5; i++) step();
   assertEquals(hostPool.counts().live, live);
 });
+
+Deno.test("gradients of sums, which repeat one element, add up", () => {
+  const x = ndl.tensor([[1, 2], [3, 4]], f64);
+  const y = x.mul(1);
+  y.sum().add(y.sum(0).sum()).add(y.square().sum()).backward();
+  assertEquals(values(x.grad), [4, 6, 8, 10]);
+});

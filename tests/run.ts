@@ -19,7 +19,7 @@ const env = { NEEDLE_THREADS: "1", NO_COLOR: "1" };
 
 /** clang-format from PyPI in the project's own folder, or null with the reason printed. */
 async function clangFormat(): Promise<string | null> {
-  const own = `${root}.deps/clang-format/bin/clang-format`;
+  const own = `${root}.deps/clang-format/clang_format/data/bin/clang-format`;
   try {
     await Deno.stat(own);
     return own;

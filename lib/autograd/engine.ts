@@ -69,7 +69,9 @@ function deliver(node: Node, index: number, g: Tensor, createGraph: boolean): vo
     pending[index] = g;
     return;
   }
-  if (!createGraph && before._storage!.refs === 1 && before.dtype === g.dtype) {
+  // An expanded gradient (that of a sum) repeats elements: it cannot be added to in place.
+  const own = before._storage!.refs === 1 && before._layout < 2;
+  if (!createGraph && own && before.dtype === g.dtype) {
     before.add_(g);
   } else {
     pending[index] = before.add(g);
