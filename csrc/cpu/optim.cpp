@@ -29,8 +29,8 @@ SgdArgs<T> sgd_args(const double* desc, bool with_momentum) {
 
 template <typename T>
 AdamArgs<T> adam_args(const double* desc) {
-  return {T(desc[0]),     T(desc[1]), T(1 - desc[2]), T(desc[3]), T(1 - desc[3]),
-          T(desc[4]),     T(desc[5]), T(desc[6]),     T(desc[7] != 0 ? -1 : 1)};
+  return {T(desc[0]), T(desc[1]), T(1 - desc[2]),          T(desc[3]), T(1 - desc[3]), T(desc[4]),
+          T(desc[5]), T(desc[6]), T(desc[7] != 0 ? -1 : 1)};
 }
 
 int32_t wrong_dtype(int32_t dtypes) {
@@ -42,9 +42,14 @@ int32_t wrong_dtype(int32_t dtypes) {
 template <typename F>
 int32_t with_table(int32_t dtypes, const F& f) {
   switch (main_dtype(dtypes)) {
-    case kFloat32: f(kernels().f32, 0.0f); return kOk;
-    case kFloat64: f(kernels().f64, 0.0); return kOk;
-    default: return wrong_dtype(dtypes);
+    case kFloat32:
+      f(kernels().f32, 0.0f);
+      return kOk;
+    case kFloat64:
+      f(kernels().f64, 0.0);
+      return kOk;
+    default:
+      return wrong_dtype(dtypes);
   }
 }
 

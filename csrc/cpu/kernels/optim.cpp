@@ -1,5 +1,5 @@
-// Optimiser steps as plain loops that the compiler vectorises: they move 3 to 8 arrays and are bound by memory.
-// Compiled once per ISA level.
+// Optimiser steps as plain loops that the compiler vectorises: they move 3 to 8 arrays and are bound by
+// memory. Compiled once per ISA level.
 #include "optim.h"
 
 #include "vec.h"
