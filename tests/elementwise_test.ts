@@ -3,10 +3,9 @@
 
 import { assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
-import { binary, inPlace, ternary, unary } from "../lib/dispatch.ts";
+import { inPlace } from "../lib/dispatch.ts";
 import type { Operand } from "../lib/backend.ts";
 import type { Device } from "../lib/device.ts";
-import type { DType } from "../lib/dtype.ts";
 import { elementwiseOps } from "../lib/ops/elementwise.ts";
 import type { ElementwiseOp } from "../lib/ops/op.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
@@ -14,62 +13,18 @@ import { elementwiseSamples } from "./samples/elementwise.ts";
 import type { ElementwiseSample } from "./samples/sample.ts";
 import {
   assertClose,
-  type LayoutName,
   layouts,
   nativeDevices,
   place,
   seeded,
   seedOf,
   tolerance,
-  valuesOf,
 } from "./harness.ts";
+import { dtypesOf, operands, runElementwise } from "./elementwise_cases.ts";
 import { gradcheck } from "../lib/autograd/gradcheck.ts";
 
 const devices = nativeDevices();
 const names = Object.keys(elementwiseOps) as (keyof typeof elementwiseOps)[];
-
-function run(op: ElementwiseOp, x: readonly Operand[]): Tensor {
-  if (op.arity === 1) {
-    return op.name === "cast" ? (x[0] as Tensor).to("float64") : unary(op, x[0] as Tensor);
-  }
-  return op.arity === 2 ? binary(op, x[0]!, x[1]!) : ternary(op, x[0]!, x[1]!, x[2]!);
-}
-
-function dtypesOf(op: ElementwiseOp): DType[] {
-  const all: DType[] = ["float32", "float64", "float16", "bfloat16"];
-  if (op.domain !== "float") all.push("int32", "int64", "uint8");
-  if (op.domain === "any") all.push("bool");
-  return all;
-}
-
-/** The operands of one try on `device`: tensors, or the sample's fixed numbers after the first. */
-function operands(
-  op: ElementwiseOp,
-  sample: ElementwiseSample,
-  shapes: readonly (readonly number[])[],
-  dtype: DType,
-  device: Device,
-  layout: LayoutName,
-  seed: number,
-): Operand[] {
-  const random = seeded(seed);
-  return Array.from({ length: op.arity }, (_, i) => {
-    if (sample.numbers !== undefined && i > 0) return sample.numbers[i - 1]!;
-    const range = sample.ranges[Math.min(i, sample.ranges.length - 1)]!;
-    const own: DType = op.condition && i === 0 ? "bool" : dtype;
-    const shape = shapes[i % shapes.length]!;
-    let values = valuesOf(
-      { shape, range, ...(sample.avoid ? { avoid: sample.avoid } : {}) },
-      own,
-      random,
-    );
-    if (own !== "bool" && ["floorDivide", "remainder"].includes(op.name) && i === 1) {
-      values = values.map((v) => v === 0 ? 1 : v);
-    }
-    if (op.name === "pow" && i === 1) values = values.map(Math.abs);
-    return place(values, shape, own, device, layout);
-  });
-}
 
 function compare(op: ElementwiseOp, got: Tensor, want: Tensor, slack: number, what: string): void {
   if (got.dtype !== want.dtype) {
@@ -105,8 +60,8 @@ for (const device of devices) {
             const what = `${dtype} ${layout} ${JSON.stringify(shapes)} seed ${seed}`;
             compare(
               op,
-              run(op, make(device)),
-              run(op, make(ndl.reference())),
+              runElementwise(op, make(device)),
+              runElementwise(op, make(ndl.reference())),
               sample.slack ?? 1,
               what,
             );
@@ -134,8 +89,8 @@ for (const device of devices) {
           });
         compare(
           op,
-          run(op, make(device)),
-          run(op, make(ndl.reference())),
+          runElementwise(op, make(device)),
+          runElementwise(op, make(ndl.reference())),
           (sample.slack ?? 1) * 2,
           `${dtype} specials`,
         );
@@ -180,10 +135,10 @@ for (const name of names) {
           : t
       );
       const free = inputs.filter((t): t is Tensor => typeof t !== "number" && t.requiresGrad);
-      gradcheck(() => run(op, inputs), free);
+      gradcheck(() => runElementwise(op, inputs), free);
       gradcheck(
         () => {
-          const y = run(op, inputs);
+          const y = runElementwise(op, inputs);
           const g = ndl.grad(y, free, {
             gradOutputs: y._full(0.7),
             createGraph: true,
@@ -217,7 +172,7 @@ for (const device of devices) {
           typeof t !== "number" && t.dtype === "float32" && op.grads[i] !== null
         );
         free.forEach((t) => t.requiresGrad_());
-        const y = run(op, x);
+        const y = runElementwise(op, x);
         return ndl.grad(y, free, { gradOutputs: y._full(0.7), allowUnused: true });
       };
       const want = grads(ndl.reference());

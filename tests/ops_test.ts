@@ -3,107 +3,17 @@
 // reference's first and second derivatives against finite differences in float64.
 
 import * as ndl from "../mod.ts";
-import { call, makeView } from "../lib/dispatch.ts";
 import { gradcheck, gradgradcheck } from "../lib/autograd/gradcheck.ts";
-import type { Device } from "../lib/device.ts";
-import { type DType, isFloat } from "../lib/dtype.ts";
-import { ops } from "../lib/ops/mod.ts";
-import type { AnyOp, KernelOp, TypedKernelOp, ViewOp } from "../lib/ops/op.ts";
+import { isFloat } from "../lib/dtype.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { samples } from "./samples/mod.ts";
 import type { OpSample } from "./samples/sample.ts";
 import { withGuards } from "./guards.ts";
-import {
-  assertClose,
-  type LayoutName,
-  layouts,
-  nativeDevices,
-  place,
-  seeded,
-  seedOf,
-  tolerance,
-  valuesOf,
-} from "./harness.ts";
+import { layouts, nativeDevices, seedOf } from "./harness.ts";
+import { compare, gradients, inputsOf, leaves, opOf, runSample } from "./op_cases.ts";
 
 const devices = nativeDevices();
 const table = Object.entries(samples) as [string, readonly OpSample[]][];
-
-function opOf(name: string): KernelOp | ViewOp<unknown> {
-  return (ops as unknown as Record<string, AnyOp>)[name] as KernelOp | ViewOp<unknown>;
-}
-
-function inputsOf(
-  sample: OpSample,
-  dtype: DType,
-  device: Device,
-  layout: LayoutName,
-  seed: number,
-): (Tensor | null)[] {
-  const random = seeded(seed);
-  return sample.inputs.map((spec) => {
-    if (spec === null) return null;
-    const own = spec.dtype ?? dtype;
-    return place(valuesOf(spec, own, random), spec.shape, own, device, layout);
-  });
-}
-
-function run(
-  op: KernelOp | ViewOp<unknown>,
-  inputs: readonly (Tensor | null)[],
-  sample: OpSample,
-  device: Device,
-): Tensor[] {
-  if (op.kind === "view") return [makeView(op, inputs[0]!, sample.attrs)];
-  return call(op as TypedKernelOp<unknown>, inputs, sample.attrs, device);
-}
-
-/** The inputs that gradients are asked for. */
-function leaves(
-  op: KernelOp | ViewOp<unknown>,
-  sample: OpSample,
-  inputs: readonly (Tensor | null)[],
-): Tensor[] {
-  if (op.kind === "kernel" && op.vjp === "nondifferentiable") return [];
-  return inputs.filter((t, i): t is Tensor =>
-    t !== null && isFloat(t.dtype) && sample.inputs[i]!.dtype === undefined &&
-    sample.inputs[i]!.grad !== false
-  );
-}
-
-function magnitude(values: ArrayLike<number | bigint>): number {
-  let m = 1;
-  for (let i = 0; i < values.length; i++) {
-    const v = Math.abs(Number(values[i]));
-    if (v > m && v < Infinity) m = v;
-  }
-  return m;
-}
-
-function compare(got: Tensor, want: Tensor, slack: number, what: string): void {
-  if (got.dtype !== want.dtype) {
-    throw new Error(`${what}: dtype ${got.dtype} instead of ${want.dtype}`);
-  }
-  if (String(got.shape) !== String(want.shape)) {
-    throw new Error(`${what}: shape [${got.shape}] instead of [${want.shape}]`);
-  }
-  const expected = want.toTypedArray();
-  assertClose(got.toTypedArray(), expected, tolerance(got.dtype, slack), what, magnitude(expected));
-}
-
-/** Gradients with a fixed cotangent, so that errors cannot cancel in a plain sum. */
-function gradients(ys: readonly Tensor[], xs: readonly Tensor[], seed: number): (Tensor | null)[] {
-  const used = ys.filter((y) => y.requiresGrad);
-  if (used.length === 0) return [];
-  const random = seeded(seed + 1);
-  const gradOutputs = used.map((y) =>
-    ndl.tensor(Float64Array.from({ length: y.numel() }, () => 2 * random() - 1), {
-      shape: y.shape,
-      dtype: y.dtype,
-      device: y.device,
-    })
-  );
-  return ndl.grad(used, xs, { gradOutputs, allowUnused: true });
-}
 
 for (const device of devices) {
   for (const [name, rows] of table) {
@@ -121,7 +31,8 @@ for (const device of devices) {
               const theirs = inputsOf(sample, dtype, reference, layout, seed);
               const free = leaves(op, sample, mine), other = leaves(op, sample, theirs);
               for (const t of [...free, ...other]) t.requiresGrad_();
-              const got = run(op, mine, sample, device), want = run(op, theirs, sample, reference);
+              const got = runSample(op, mine, sample, device),
+                want = runSample(op, theirs, sample, reference);
               got.forEach((y, i) => compare(y, want[i]!, slack, `${what} output ${i}`));
               if (op.kind === "kernel") {
                 for (const m of op.mutates) {
@@ -156,7 +67,8 @@ for (const [name, rows] of table) {
       const inputs = inputsOf(sample, "float64", reference, "contiguous", seedOf(`${name} ${row}`));
       const free = leaves(op, sample, inputs);
       for (const t of free) t.requiresGrad_();
-      const f = (): Tensor[] => run(op, inputs, sample, reference).filter((y) => isFloat(y.dtype));
+      const f = (): Tensor[] =>
+        runSample(op, inputs, sample, reference).filter((y) => isFloat(y.dtype));
       try {
         gradcheck(f, free);
         gradgradcheck(f, free);
