@@ -148,8 +148,9 @@ function overhead({ seconds }: { seconds: number }): void {
   const both = timeBackward(seconds, [a], () => {
     let y: ndl.Tensor = a;
     for (let i = 0; i < 100; i++) y = y.mul(b);
-    using total = y.sum();
+    const total = y.sum();
     total.backward();
+    total.dispose();
   });
   emit({ name: "op_overhead_autograd", value: both / 100, unit: "us/op", better: "low" });
 }
