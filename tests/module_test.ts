@@ -371,7 +371,7 @@ Parameters (MiB): 0.50
 
 Deno.test("summary takes several inputs, integers, modules that give several tensors, and shared layers", () => {
   const rows = (text: string): string[] => text.split("\n").slice(3, -9);
-  const last = (text: string): string => text.split("\n").at(-8) ?? "";
+  const total = (text: string): string => text.split("\n").at(-8) ?? "";
   assertEquals(rows(ndl.summary(new nn.Bilinear(5, 3, 2), [[2, 5], [2, 3]])), [
     "Bilinear  [2, 2]                32",
   ]);
@@ -382,7 +382,7 @@ Deno.test("summary takes several inputs, integers, modules that give several ten
     "LSTM   [2, 4, 3], [1, 4, 3], [1, 4, 3]         120",
   ]);
   const shared = new nn.Linear(3, 3);
-  assertEquals(last(ndl.summary(new nn.Sequential(shared, shared), [1, 3])), "Trainable: 12");
+  assertEquals(total(ndl.summary(new nn.Sequential(shared, shared), [1, 3])), "Parameters: 12");
   const wrong = new nn.Sequential(shared);
   assertThrows(() => ndl.summary(wrong, [1, 4]), RangeError, "[1, 4]");
   assert(!Object.hasOwn(shared, "forward") && wrong.training, "an error changes nothing either");

@@ -3,38 +3,24 @@
 // Conventions at kinks are PyTorch's: relu'(0) = 0, abs'(0) = 0, ties of maximum share the gradient equally.
 
 import type { Tensor } from "../tensor/mod.ts";
-import type { Operand } from "../backend.ts";
+import {
+  clampedHigh,
+  clampedLow,
+  inverseSquare,
+  powBase,
+  powExponent,
+  unclamped,
+  winner,
+} from "./elementwise_grads.ts";
 import { binary, declare, dx, dxy, dxyz, ternary, unary } from "./op.ts";
 import { erf, gelu, geluTanh, mish, roundEven, sigmoid, softplus } from "./scalar.ts";
 
 const none = "nondifferentiable" as const;
 const zero = dx("", (g) => g.mul(0));
 
-function minusOne(b: Operand): Operand {
-  return typeof b === "number" ? b - 1 : b.sub(1);
-}
-
-/** d/da a^b = b a^(b-1), with the convention that it is 0 where b is 0 (also at a = 0). */
-function powBase(g: Tensor, a: Operand, b: Operand): Tensor {
-  if (typeof b === "number") {
-    return b === 0 ? g.mul(0) : g.mul((a as Tensor).pow(b - 1).mul(b));
-  }
-  const t = typeof a === "number" ? b._full(a) : a;
-  const slope = b.mul(t.pow(minusOne(b) as Tensor));
-  return g.mul(b.eq(0).where(slope.mul(0).maskedFill(slope.isnan(), 0), slope));
-}
-
-/** d/db a^b = a^b log a, 0 where a is 0 and b >= 0. */
-function powExponent(g: Tensor, a: Operand, b: Operand, y: Tensor): Tensor {
-  const t = typeof a === "number" ? y._full(a) : a;
-  const dead = t.eq(0).logicalAnd((b as Tensor).ge(0));
-  return g.mul(y.mul(t.log()).maskedFill(dead, 0));
-}
-
-/** The share of `g` that goes to `a` in max(a, b): all where a wins, half at ties. */
-function winner(g: Tensor, a: Operand, b: Operand, wins: "gt" | "lt"): Tensor {
-  const t = typeof a === "number" ? (b as Tensor)._full(a) : a;
-  return g.mul(t[wins](b).to(g.dtype).add(t.eq(b).to(g.dtype).mul(0.5)));
+/** aᵇ in float64; 1 to any power and -1 to an infinite one are 1, as in C. */
+function floatPow(a: number, b: number): number {
+  return a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b;
 }
 
 const bigAbs = (x: bigint): bigint => x < 0n ? -x : x;
@@ -283,7 +269,7 @@ export const elementwiseOps = declare({
   pow: binary({
     doc: "a to the power b",
     domain: "number",
-    f: (a, b) => a ** b,
+    f: floatPow,
     int: intPow,
     grads: [dxy("ab", powBase), dxy("aby", powExponent)],
   }),
@@ -304,7 +290,7 @@ export const elementwiseOps = declare({
       dxy(
         "ab",
         (g, a, b) =>
-          g.mul((typeof a === "number" ? (b as Tensor)._full(a) : a).div(b).floor()).neg(),
+          g.mul((typeof a === "number" ? (b as Tensor)._full(a) : a).floorDivide(b)).neg(),
       ),
     ],
   }),
@@ -314,8 +300,8 @@ export const elementwiseOps = declare({
     f: (a, b) => Math.max(a, b),
     int: (a, b) => a > b ? a : b,
     grads: [
-      dxy("ab", (g, a, b) => winner(g, a, b, "gt")),
-      dxy("ab", (g, a, b) => winner(g, b, a, "gt")),
+      dxy("ab", (g, a, b) => winner(g, a, b, "lt")),
+      dxy("ab", (g, a, b) => winner(g, b, a, "lt")),
     ],
   }),
   minimum: binary({
@@ -324,16 +310,16 @@ export const elementwiseOps = declare({
     f: (a, b) => Math.min(a, b),
     int: (a, b) => a < b ? a : b,
     grads: [
-      dxy("ab", (g, a, b) => winner(g, a, b, "lt")),
-      dxy("ab", (g, a, b) => winner(g, b, a, "lt")),
+      dxy("ab", (g, a, b) => winner(g, a, b, "gt")),
+      dxy("ab", (g, a, b) => winner(g, b, a, "gt")),
     ],
   }),
   atan2: binary({
     doc: "the angle of the point (b, a), in radians",
     f: Math.atan2,
     grads: [
-      dxy("ab", (g, a, b) => g.mul(b).div(sumOfSquares(a, b))),
-      dxy("ab", (g, a, b) => g.mul(a).div(sumOfSquares(a, b)).neg()),
+      dxy("ab", (g, a, b) => g.mul(b).mul(inverseSquare(a, b))),
+      dxy("ab", (g, a, b) => g.mul(a).mul(inverseSquare(a, b)).neg()),
     ],
   }),
   leakyRelu: binary({
@@ -439,9 +425,9 @@ export const elementwiseOps = declare({
     f: (x, lo, hi) => Math.min(Math.max(x, lo), hi),
     int: (x, lo, hi) => x < lo ? (lo < hi ? lo : hi) : x > hi ? hi : x,
     grads: [
-      dxyz("abc", (g, x, lo, hi) => g.mul((x as Tensor).ge(lo).logicalAnd((x as Tensor).le(hi)))),
-      dxyz("abc", (g, x, lo, hi) => g.mul((x as Tensor).lt(lo).logicalAnd((lo as Tensor).le(hi)))),
-      dxyz("abc", (g, x, lo, hi) => g.mul((hi as Tensor).lt(lo).logicalOr((x as Tensor).gt(hi)))),
+      dxyz("abc", (g, x, lo, hi) => unclamped(g, x as Tensor, lo, hi)),
+      dxyz("abc", (g, x, lo, hi) => clampedLow(g, x as Tensor, lo as Tensor, hi)),
+      dxyz("abc", (g, x, lo, hi) => clampedHigh(g, x as Tensor, lo, hi as Tensor)),
     ],
   }),
   lerp: ternary({
@@ -466,11 +452,6 @@ export const elementwiseOps = declare({
     ],
   }),
 });
-
-function sumOfSquares(a: Operand, b: Operand): Tensor {
-  const t = typeof a === "number" ? (b as Tensor)._full(a) : a;
-  return typeof b === "number" ? t.mul(t).add(b * b) : t.mul(t).add(b.mul(b));
-}
 
 function compare(
   doc: string,
