@@ -18,7 +18,7 @@ const HELP = `Builds Needle's native libraries into build/.
 Usage: deno task build [options]
   --install           also copy the libraries into the user's cache, for programs that import mod.ts
                       from a URL
-  --bundle            only write dist/needle.js, the whole of mod.ts as one ESM file
+  --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js)
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
   --quiet             print nothing if nothing changed, else on standard error, so that standard
@@ -448,10 +448,9 @@ function install(result: BuildResult): void {
   }
 }
 
-/** Writes dist/needle.js with esbuild: mod.ts and everything it imports, as one ESM file. */
-async function bundle(): Promise<void> {
+/** Writes mod.ts and everything it imports as one ESM file, with esbuild. */
+async function bundle(file: string): Promise<void> {
   const esbuild = await import("npm:esbuild@0.25.9");
-  const file = `${ROOT}/dist/needle.js`;
   try {
     await esbuild.build({
       entryPoints: [`${ROOT}/mod.ts`],
@@ -467,12 +466,17 @@ async function bundle(): Promise<void> {
   } finally {
     await esbuild.stop();
   }
-  say("bundle", `dist/needle.js (${Math.round(Deno.statSync(file).size / 1024)} KB)`);
+  say("bundle", `${file} (${Math.round(Deno.statSync(file).size / 1024)} KB)`);
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const known = ["--install", "--bundle", "--install-compiler", "--force", "--quiet", "--help"];
-  const unknown = args.find((arg) => !known.includes(arg));
+  const bundleAt = args.indexOf("--bundle");
+  const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
+  const output = named === undefined || named.startsWith("-") ? undefined : named;
+  const unknown = args.find((arg, i) =>
+    !known.includes(arg) && (output === undefined || i !== bundleAt + 1)
+  );
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
     return 2;
@@ -484,8 +488,8 @@ async function main(args: readonly string[]): Promise<number> {
   const quiet = args.includes("--quiet");
   if (quiet) print = console.error;
   try {
-    if (args.includes("--bundle")) {
-      await bundle();
+    if (bundleAt >= 0) {
+      await bundle(output ?? `${ROOT}/dist/needle.js`);
       return 0;
     }
     const result = await ensureBuilt({
