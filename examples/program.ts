@@ -1,6 +1,7 @@
 // What all example programs share: flags, permissions, the device, data with a built-in fallback, interruption, reports.
 
 import * as ndl from "../mod.ts";
+import { plotSvg } from "../lib/plot.ts";
 import { parseArgs } from "node:util";
 import process from "node:process";
 import { setImmediate } from "node:timers";
@@ -202,4 +203,37 @@ export async function writeJson(
   const { appendFile, writeFile } = await import("node:fs/promises");
   await makeFolderOf(path);
   await (append ? appendFile : writeFile)(path, JSON.stringify(record) + "\n");
+}
+
+/** One panel of a plot of a run: fields of its records by the name of the curve. */
+export interface PanelFields {
+  readonly yLabel: string;
+  readonly fields: Readonly<Record<string, string>>;
+  readonly logarithmic?: boolean;
+  /** Applied to every value. */
+  readonly scale?: (value: number) => number;
+}
+
+/** Draws the records of a run, one per epoch, into an SVG file. */
+export async function writePlot(
+  path: string,
+  title: string,
+  history: readonly Readonly<Record<string, number>>[],
+  panels: readonly PanelFields[],
+): Promise<void> {
+  const svg = await plotSvg(
+    panels.map(({ yLabel, fields, logarithmic = false, scale = (v) => v }) => ({
+      yLabel,
+      logarithmic,
+      curves: Object.entries(fields).map(([name, field]) => ({
+        name,
+        points: history.map((r) => [r.epoch!, scale(r[field]!)] as const),
+      })),
+    })),
+    title === "" ? {} : { title },
+  );
+  const { writeFile } = await import("node:fs/promises");
+  await makeFolderOf(path);
+  await writeFile(path, svg);
+  console.log(`curves in ${path}`);
 }

@@ -2,6 +2,7 @@
 // checkpoints and resuming. The models and their recipes are in the examples themselves.
 
 import * as ndl from "../mod.ts";
+import { loadPlotter } from "../lib/plot.ts";
 import process from "node:process";
 import {
   fail,
@@ -13,6 +14,7 @@ import {
   tick,
   watchInterrupt,
   writeJson,
+  writePlot,
 } from "./program.ts";
 
 export { loadData, prepare } from "./program.ts";
@@ -32,6 +34,8 @@ export interface Flags {
   resume: boolean;
   checkpoint: string;
   json: string | null;
+  /** Left out: none. */
+  plot?: string | null;
   augment: boolean;
   lrSchedule: "none" | "step" | "cosine" | "onecycle";
 }
@@ -64,6 +68,7 @@ const descriptions: Record<keyof Flags, string> = {
   resume: "continue after the last finished epoch of the checkpoint",
   checkpoint: "where the checkpoint is saved after each epoch",
   json: "append one JSON object per epoch to this file",
+  plot: "draw loss and accuracy into this SVG file",
   augment: "random flips and shifted crops of the training images",
   lrSchedule: "none, step, cosine or onecycle",
 };
@@ -71,7 +76,7 @@ const descriptions: Record<keyof Flags, string> = {
 /** Reads the command line over `defaults`; prints help and exits with --help, names what is wrong otherwise. */
 export function parseFlags(usage: string, defaults: Flags, args?: readonly string[]): Flags {
   const specs = Object.fromEntries(
-    (Object.keys(defaults) as (keyof Flags)[]).map((name) => [name, {
+    (Object.keys({ ...defaults, plot: null }) as (keyof Flags)[]).map((name) => [name, {
       help: descriptions[name],
       value: defaults[name] ?? null,
       fraction: name === "lr" || name === "weightDecay",
@@ -242,6 +247,14 @@ export async function trainClassifier(
     } parameters, ${train.length} training and ${data.test.length} test samples`,
   );
   if (data.train.note) console.log(data.train.note);
+  if (flags.plot) {
+    try {
+      await loadPlotter();
+    } catch (error) {
+      fail(messageOf(error), 1);
+    }
+  }
+  const history: Record<string, number>[] = [];
   watchInterrupt();
   let trained: Pass = { loss: NaN, acc: NaN }, tested: Pass = { loss: NaN, acc: NaN };
   for (let epoch = start; epoch < flags.epochs; epoch++) {
@@ -297,16 +310,22 @@ export async function trainClassifier(
         `test loss ${tested.loss.toFixed(4)} acc ${tested.acc.toFixed(4)}, ${seconds.toFixed(1)} s`,
     );
     await save(epoch + 1);
-    if (flags.json !== null) {
-      await writeJson(flags.json, {
-        epoch: epoch + 1,
-        trainLoss: trained.loss,
-        trainAcc: trained.acc,
-        testLoss: tested.loss,
-        testAcc: tested.acc,
-        seconds,
-      }, epoch > start || flags.resume);
-    }
+    const record = {
+      epoch: epoch + 1,
+      trainLoss: trained.loss,
+      trainAcc: trained.acc,
+      testLoss: tested.loss,
+      testAcc: tested.acc,
+      seconds,
+    };
+    history.push(record);
+    if (flags.json !== null) await writeJson(flags.json, record, epoch > start || flags.resume);
+  }
+  if (flags.plot && history.length > 0) {
+    await writePlot(flags.plot, "", history, [
+      { yLabel: "loss", fields: { train: "trainLoss", test: "testLoss" } },
+      { yLabel: "accuracy", fields: { train: "trainAcc", test: "testAcc" } },
+    ]);
   }
   console.log(`best test accuracy ${best.toFixed(4)}; ${kept(Math.max(start, flags.epochs))}`);
   return { train: trained, test: tested, best };

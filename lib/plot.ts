@@ -96,7 +96,7 @@ function panelSpec(panel: Panel, names: readonly string[], options: PlotOptions)
         field: "y",
         type: "quantitative",
         title: panel.yLabel,
-        scale: panel.logarithmic === true ? { type: "log" } : { zero: false },
+        scale: panel.logarithmic === true ? { type: "log", nice: false } : { zero: false },
       },
       color: {
         field: "curve",

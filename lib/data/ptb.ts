@@ -68,6 +68,11 @@ export class Vocabulary {
     return number;
   }
 
+  /** Whether a word has a number of its own. */
+  has(word: string): boolean {
+    return this.#numbers.has(word);
+  }
+
   /**
    * The number of a word, or that of `<unk>`.
    *
@@ -125,16 +130,16 @@ export class TextDataset extends Dataset<[number, number]> {
  *
  * @param tokens The text, as numbers.
  * @returns (time, batch), row by row: column b is stream b.
- * @throws {RangeError} If the text has fewer tokens than there are streams.
+ * @throws {RangeError} If the text has fewer than two tokens for each stream.
  */
 function batchify(
   tokens: Int32Array,
   batchSize: number,
 ): { data: Int32Array; rows: number } {
-  if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > tokens.length) {
+  if (!Number.isInteger(batchSize) || batchSize < 1 || 2 * batchSize > tokens.length) {
     throw new RangeError(
-      `Cannot cut ${tokens.length} tokens into ${batchSize} streams: ` +
-        "a whole number of at least 1 and at most one per token is needed",
+      `Cannot cut ${tokens.length} tokens into ${batchSize} streams: a whole number of at least 1 is ` +
+        "needed, and two tokens for each stream: a word and the one that follows",
     );
   }
   const rows = Math.floor(tokens.length / batchSize);
