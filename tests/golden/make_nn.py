@@ -76,6 +76,8 @@ def case(module, inputs, training=True, steps=1):
     for k, (name, t) in enumerate(m.state_dict().items()):
         if t.dtype == torch.int64:
             state[name] = given([3], [], "int64")
+        elif name in module["options"]:  # a loss's weights: what it was made with
+            state[name] = module["options"][name]
         else:
             kind = "positive" if name.endswith("running_var") else "wide"
             state[name] = spec(*t.shape, seed=100 + 7 * k, kind=kind)
