@@ -326,6 +326,11 @@ function publish(from: string, to: string): void {
 }
 
 async function configure(tools: Tools, dnnlRoot: string): Promise<string> {
+  // CMake refuses a cache that was made for another folder: this checkout was moved or copied.
+  const cache = readText(`${CMAKE_BUILD}/CMakeCache.txt`);
+  if (cache !== undefined && !cache.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${ROOT}/csrc\n`)) {
+    Deno.removeSync(CMAKE_BUILD, { recursive: true });
+  }
   const { ok, output } = await run(tools.cmake, [
     ...["-S", `${ROOT}/csrc`, "-B", CMAKE_BUILD, ...tools.generator],
     "-DCMAKE_BUILD_TYPE=Release",
