@@ -95,7 +95,8 @@ def main():
     prefixes = tuple(options.names) or ("",)
     works = [work for work in listed.stdout.split() if work.startswith(prefixes)]
     rounds = [({}, {}) for _ in range(options.rounds)]
-    for work in works:  # in turn, because the speed of a machine drifts
+    for number, work in enumerate(works, 1):  # in turn, because the speed of a machine drifts
+        print(f"{number} of {len(works)}: {work}", file=sys.stderr)
         for by_torch, by_needle in rounds:
             by_torch.update(rows([*torch, "--only", work]))
             by_needle.update(rows([*needle, "--only", work]))
