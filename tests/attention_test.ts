@@ -1,7 +1,7 @@
 // Attention as function and modules: numbers of PyTorch (golden/rnn.json), masks, second derivatives, memory, errors.
 
 import * as ndl from "../mod.ts";
-import { scaledDotProductAttention as attend } from "../lib/functional_attention.ts";
+import { scaledDotProductAttention as attend } from "../lib/functional/attention.ts";
 import { MultiheadAttention } from "../lib/nn/attention.ts";
 import { TransformerEncoderLayer } from "../lib/nn/transformer.ts";
 import { gradcheck, gradgradcheck } from "../lib/autograd/gradcheck.ts";

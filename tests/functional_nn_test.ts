@@ -2,7 +2,7 @@
 // golden/make_functional_nn.py), in both memory orders, and what they refuse.
 
 import * as ndl from "../mod.ts";
-import * as F from "../lib/functional_nn.ts";
+import * as F from "../lib/functional/layers.ts";
 import { allocate } from "../lib/tensor/base.ts";
 import { channelsLastStrides, isChannelsLast } from "../lib/shape.ts";
 import type { Device } from "../lib/device.ts";
@@ -77,7 +77,7 @@ for (const device of [ndl.reference(), ...nativeDevices()]) {
 }
 
 Deno.test("batch norm with ReLU is batch norm, then ReLU", async () => {
-  const { batchNormRelu } = await import("../lib/functional_norm.ts");
+  const { batchNormRelu } = await import("../lib/functional/norm.ts");
   for (const device of [ndl.reference(), ...nativeDevices()]) {
     for (const training of [true, false]) {
       for (const channelsLast of [false, true]) {

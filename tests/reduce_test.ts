@@ -3,7 +3,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
-import * as F from "../lib/functional_loss.ts";
+import * as F from "../lib/functional/loss.ts";
 import type { Device } from "../lib/device.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { assertClose, nativeDevices } from "./harness.ts";

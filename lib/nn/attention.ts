@@ -1,7 +1,7 @@
 // Multi-head attention as a layer: projections around lib/ops/attention.ts.
 
 import { call } from "../dispatch.ts";
-import { linear } from "../functional_nn.ts";
+import { linear } from "../functional/layers.ts";
 import { attentionOps, attentionWeights } from "../ops/attention.ts";
 import { checkOptions } from "../options.ts";
 import { scoped } from "../scope.ts";

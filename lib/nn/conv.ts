@@ -1,6 +1,6 @@
 // Convolution layers: cross-correlations with learned filters, PyTorch's shapes and initialisation.
 
-import { conv1d, conv2d, convTranspose1d, convTranspose2d } from "../functional_nn.ts";
+import { conv1d, conv2d, convTranspose1d, convTranspose2d } from "../functional/layers.ts";
 import { checkOptions } from "../options.ts";
 import { empty } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";

@@ -3,9 +3,9 @@
 import type { PadOptions } from "../tensor/layout.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
-export * from "../functional_nn.ts";
-export * from "../functional_loss.ts";
-export { type AttentionOptions, scaledDotProductAttention } from "../functional_attention.ts";
+export * from "../functional/layers.ts";
+export * from "../functional/loss.ts";
+export { type AttentionOptions, scaledDotProductAttention } from "../functional/attention.ts";
 export { dropout, type DropoutOptions } from "../tensor/random.ts";
 export { embedding, type EmbeddingOptions, oneHot } from "../tensor/lookup.ts";
 

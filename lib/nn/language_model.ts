@@ -3,7 +3,7 @@
 // of the same streams starts from, and stands for all that was read before.
 
 import { noGrad } from "../autograd/mode.ts";
-import { linear } from "../functional_nn.ts";
+import { linear } from "../functional/layers.ts";
 import { checkOptions } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { show } from "../shape.ts";

@@ -1,6 +1,6 @@
 // Linear and Bilinear layers.
 
-import { bilinear, linear } from "../functional_nn.ts";
+import { bilinear, linear } from "../functional/layers.ts";
 import { checkOptions } from "../options.ts";
 import { empty } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";

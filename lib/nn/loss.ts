@@ -1,7 +1,7 @@
 // Losses as modules: each holds its options and calls the function of the same name. Weights are buffers, as in
 // PyTorch: they move with the module and stand in its state dict.
 
-import * as F from "../functional_loss.ts";
+import * as F from "../functional/loss.ts";
 import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { Module } from "./module.ts";

@@ -1,8 +1,8 @@
 // Normalisation layers: batch, layer, group and RMS norm.
 
 import { noGrad } from "../autograd/mode.ts";
-import { batchNormRelu } from "../functional_norm.ts";
-import { groupNorm, layerNorm, rmsNorm } from "../functional_nn.ts";
+import { batchNormRelu } from "../functional/norm.ts";
+import { groupNorm, layerNorm, rmsNorm } from "../functional/layers.ts";
 import { checkOptions } from "../options.ts";
 import { show } from "../shape.ts";
 import { ones, zeros } from "../tensor/create.ts";

@@ -6,7 +6,7 @@ import {
   type AvgPoolOptions,
   maxPool2d,
   type MaxPoolOptions,
-} from "../functional_nn.ts";
+} from "../functional/layers.ts";
 import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import type { Pair } from "./factory.ts";

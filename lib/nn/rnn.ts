@@ -2,7 +2,7 @@
 // The input's part of all gates is one matrix product over all steps; the steps themselves are lib/ops/rnn.ts.
 
 import { call } from "../dispatch.ts";
-import { linear } from "../functional_nn.ts";
+import { linear } from "../functional/layers.ts";
 import { rnnOps } from "../ops/rnn.ts";
 import { checkOptions } from "../options.ts";
 import { scoped } from "../scope.ts";

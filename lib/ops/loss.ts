@@ -1,5 +1,5 @@
 // Classification losses on logits or log-probabilities (N, C) and class labels (N), as PyTorch defines them.
-// Losses that are plain compositions stand in lib/functional_loss.ts.
+// Losses that are plain compositions stand in lib/functional/loss.ts.
 
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";

@@ -1,13 +1,13 @@
 // Loss functions under PyTorch's names and defaults. Cross entropy, nllLoss and binaryCrossEntropy run as ops of
 // lib/ops/loss.ts; the others are compositions, whose temporaries are released at once.
 
-import { call } from "./dispatch.ts";
-import { isFloat } from "./dtype.ts";
-import { lossOps, type Reduction } from "./ops/loss.ts";
-import { checkOptions } from "./options.ts";
-import { scoped } from "./scope.ts";
-import { same, type Shape, show } from "./shape.ts";
-import type { Tensor } from "./tensor/mod.ts";
+import { call } from "../dispatch.ts";
+import { isFloat } from "../dtype.ts";
+import { lossOps, type Reduction } from "../ops/loss.ts";
+import { checkOptions } from "../options.ts";
+import { scoped } from "../scope.ts";
+import { same, type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor/mod.ts";
 
 export type { Reduction };
 

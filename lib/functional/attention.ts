@@ -1,12 +1,12 @@
 // Attention as a function. Read next: lib/ops/attention.ts for what it computes, lib/nn/attention.ts for the layer.
 
-import { call } from "./dispatch.ts";
-import { attentionOps, attentionWeights } from "./ops/attention.ts";
-import { checkOptions } from "./options.ts";
-import { scoped } from "./scope.ts";
-import { broadcast, numel, same, type Shape, show } from "./shape.ts";
-import type { Tensor } from "./tensor/mod.ts";
-import { dropout } from "./tensor/random.ts";
+import { call } from "../dispatch.ts";
+import { attentionOps, attentionWeights } from "../ops/attention.ts";
+import { checkOptions } from "../options.ts";
+import { scoped } from "../scope.ts";
+import { broadcast, numel, same, type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import { dropout } from "../tensor/random.ts";
 
 /** Options of scaledDotProductAttention. */
 export interface AttentionOptions {
@@ -64,7 +64,7 @@ function checkShapes(q: Tensor, k: Tensor, v: Tensor): number[] {
  *
  * @example
  * ```ts
- * import * as ndl from "../mod.ts";
+ * import * as ndl from "../../mod.ts";
  * const q = ndl.randn([2, 4, 5, 8]); // batch, heads, positions, features
  * const y = ndl.nn.functional.scaledDotProductAttention(q, q, q, { isCausal: true });
  * console.log(y.shape); // [2, 4, 5, 8]

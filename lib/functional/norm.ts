@@ -1,12 +1,12 @@
 // Norms as functions, in PyTorch's terms. Results keep the memory order of the images.
 
-import { call } from "./dispatch.ts";
-import { noGrad } from "./autograd/mode.ts";
-import { inMemoryOrder } from "./functional_image.ts";
-import { normOps } from "./ops/norm.ts";
-import { checkOptions } from "./options.ts";
-import { same, show } from "./shape.ts";
-import type { Tensor } from "./tensor/mod.ts";
+import { call } from "../dispatch.ts";
+import { noGrad } from "../autograd/mode.ts";
+import { inMemoryOrder } from "./image.ts";
+import { normOps } from "../ops/norm.ts";
+import { checkOptions } from "../options.ts";
+import { same, show } from "../shape.ts";
+import type { Tensor } from "../tensor/mod.ts";
 
 /** Options of layerNorm and groupNorm. */
 export interface NormOptions {

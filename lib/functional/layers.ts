@@ -1,14 +1,14 @@
 // Layers as functions: linear, convolutions, pooling, norms. Required parameters are positional, the rest stands in
 // one options object under PyTorch's names in camelCase. Read next: lib/ops/conv.ts for what they compute.
 
-import { call } from "./dispatch.ts";
-import { batched, both, type Pair } from "./functional_image.ts";
-import { checkConv, type ConvAttrs, convOps, convSize, type Pair as Both } from "./ops/conv.ts";
-import { matmulOps } from "./ops/matmul.ts";
-import { checkOptions } from "./options.ts";
-import { scoped } from "./scope.ts";
-import { show } from "./shape.ts";
-import type { Tensor } from "./tensor/mod.ts";
+import { call } from "../dispatch.ts";
+import { batched, both, type Pair } from "./image.ts";
+import { checkConv, type ConvAttrs, convOps, convSize, type Pair as Both } from "../ops/conv.ts";
+import { matmulOps } from "../ops/matmul.ts";
+import { checkOptions } from "../options.ts";
+import { scoped } from "../scope.ts";
+import { show } from "../shape.ts";
+import type { Tensor } from "../tensor/mod.ts";
 
 /** Options of linear. */
 export interface LinearOptions {
@@ -321,7 +321,7 @@ export {
   type AvgPoolOptions,
   maxPool2d,
   type MaxPoolOptions,
-} from "./functional_pool.ts";
+} from "./pool.ts";
 export {
   batchNorm,
   type BatchNormOptions,
@@ -330,5 +330,5 @@ export {
   type NormOptions,
   rmsNorm,
   type RmsNormOptions,
-} from "./functional_norm.ts";
-export type { Pair } from "./functional_image.ts";
+} from "./norm.ts";
+export type { Pair } from "./image.ts";

@@ -1,10 +1,10 @@
 // Pooling as functions, in PyTorch's terms. Results keep the memory order of the images.
 
-import { call } from "./dispatch.ts";
-import { batched, both, inMemoryOrder, type Pair } from "./functional_image.ts";
-import { type PoolAttrs, poolOps } from "./ops/pool.ts";
-import { checkOptions } from "./options.ts";
-import type { Tensor } from "./tensor/mod.ts";
+import { call } from "../dispatch.ts";
+import { batched, both, inMemoryOrder, type Pair } from "./image.ts";
+import { type PoolAttrs, poolOps } from "../ops/pool.ts";
+import { checkOptions } from "../options.ts";
+import type { Tensor } from "../tensor/mod.ts";
 
 /** Options of maxPool2d. */
 export interface MaxPoolOptions {

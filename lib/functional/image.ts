@@ -1,9 +1,9 @@
 // What functions on images share: pairs of options, batches of one, and channels-last memory without copies.
 
-import type { Pair as Both } from "./ops/conv.ts";
-import { scoped } from "./scope.ts";
-import { isChannelsLast, show } from "./shape.ts";
-import type { Tensor } from "./tensor/mod.ts";
+import type { Pair as Both } from "../ops/conv.ts";
+import { scoped } from "../scope.ts";
+import { isChannelsLast, show } from "../shape.ts";
+import type { Tensor } from "../tensor/mod.ts";
 
 /** One number for both spatial dims, or [height, width]. */
 export type Pair = number | readonly [number, number];
