@@ -6,7 +6,7 @@
 #include <atomic>
 
 #include "../common.h"
-#include "gemm_packed.h"
+#include "gemm_split.h"
 #include "kernels/rnn.h"
 
 namespace needle {
@@ -76,58 +76,60 @@ void barrier() {
 // A share's part of the product of the state with the recurrent weights.
 template <typename T>
 struct Product {
-  const GemmTable<T>& table = gemm_table<T>();
-  GemmArgs<T> g{};
+  const RnnTable<T>& table = rnn_table<T>();
+  RnnProduct<T> g{};
+  T* packed = nullptr;
   T* extra = nullptr;  // what prepare() was asked for beside
 
-  // Memory for k by n packed weights, the product's work and `more` elements.
+  // Memory for k by n packed weights and `more` elements.
   bool prepare(int64_t m, int64_t n, int64_t k, int64_t more) {
-    g.m = m, g.n = n, g.k = k;
-    g.packed_n = round_up(n, table.lanes);
-    static const T marker{};
-    g.packed = &marker;  // tells `work` that b is packed
-    const int64_t packed = round_up(k * g.packed_n, 16), work = round_up(table.work(g), 16);
-    T* memory = static_cast<T*>(scratch(kScratchWeights, size_t(packed + work + more) * sizeof(T)));
-    g.packed = memory;
-    if (!memory) return false;
-    g.work = memory + packed;
-    extra = g.work + work;
+    g.m = m, g.n = n, g.k = g.lda = k;
+    g.ldc = round_up(n, table.lanes);
+    const int64_t weights = round_up(k * g.ldc, 16);
+    g.packed = packed = static_cast<T*>(scratch(kScratchWeights, size_t(weights + more) * sizeof(T)));
+    if (!packed) return false;
+    extra = packed + weights;
     return true;
   }
 
-  T* packed() const { return const_cast<T*>(g.packed); }
-
-  // Packs w (gates * hidden, hidden), transposed: column j of gate i is the row of unit first + j. A panel
-  // that crosses from one gate to the next is gathered in `panel` first (nr rows of w).
-  void pack_transposed(const T* w, int64_t hidden, Share share, T* panel) {
+  // Packs the factor whose columns [j, j + width) from step k0 on fill(k0, kc, j, width, out) packs as a
+  // panel.
+  template <typename F>
+  void pack(const F& fill) {
     const int64_t limit = gemm_block(g.k, table.kc);
-    const auto row = [&](int64_t j) {
-      return (j / share.width * hidden + share.first + j % share.width) * hidden;
-    };
     for (int64_t k0 = 0; k0 < g.k; k0 += limit) {
       const int64_t kc = std::min(limit, g.k - k0);
       for (int64_t j = 0; j < g.n; j += table.nr) {
-        const int64_t width = std::min(table.nr, g.n - j);
-        T* out = packed() + k0 * g.packed_n + kc * j;
-        if (j % share.width + width <= share.width) {
-          table.panel(kc, width, w + row(j) + k0, 1, hidden, out);
-          continue;
-        }
-        for (int64_t i = 0; i < width; i++) {
-          const T* from = w + row(j + i) + k0;
-          std::copy(from, from + kc, panel + i * kc);
-        }
-        table.panel(kc, width, panel, 1, kc, out);
+        fill(k0, kc, j, std::min(table.nr, g.n - j), packed + k0 * g.ldc + kc * j);
       }
     }
   }
 
-  // c (batch, n) = a (batch, k) times the packed weights, plus the bias, or plus what c holds.
+  // Packs w (gates * hidden, hidden), transposed: column j of gate i is the row of unit first + j. A panel
+  // that crosses from one gate to the next is gathered in `panel` first (nr rows of w).
+  void pack_transposed(const T* w, int64_t hidden, Share share, T* panel) {
+    const GemmTable<T>& gemm = gemm_table<T>();
+    const auto row = [&](int64_t j) {
+      return w + (j / share.width * hidden + share.first + j % share.width) * hidden;
+    };
+    pack([&](int64_t k0, int64_t kc, int64_t j, int64_t width, T* out) {
+      if (j % share.width + width <= share.width) return gemm.panel(kc, width, row(j) + k0, 1, hidden, out);
+      for (int64_t i = 0; i < width; i++) std::copy(row(j + i) + k0, row(j + i) + k0 + kc, panel + i * kc);
+      gemm.panel(kc, width, panel, 1, kc, out);
+    });
+  }
+
+  // Packs columns [first, first + n) of w (k, hidden).
+  void pack_columns(const T* w, int64_t hidden, int64_t first) {
+    pack([&](int64_t k0, int64_t kc, int64_t j, int64_t width, T* out) {
+      gemm_table<T>().panel(kc, width, w + k0 * hidden + first + j, hidden, 1, out);
+    });
+  }
+
+  // c = a (m, k) times the packed weights, plus the bias, or plus what c holds.
   void run(const T* a, T* c, const T* bias, bool add) {
-    g.a = a, g.a_rs = g.k, g.a_cs = 1;
-    g.c = c, g.ldc = g.n;
-    g.bias = bias, g.add = add;
-    table.gemm(g);
+    g.a = a, g.c = c, g.bias = bias, g.add = add;
+    table.product(g);
   }
 };
 
@@ -149,13 +151,15 @@ int32_t forward(const Sizes& sizes, int64_t gates, const T* h0, const T* w, cons
   std::atomic<bool> failed{false};
   share_units(sizes, gates, gemm_table<T>().lanes, [&](Share share) {
     Product<T> product;
-    const int64_t n = gates * share.width, panel = product.table.nr * sizes.hidden;
-    const bool ready = product.prepare(sizes.batch, n, sizes.hidden, std::max(panel, sizes.batch * n) + n);
+    const int64_t n = gates * share.width, row = round_up(n, product.table.lanes);
+    const int64_t most = std::max(product.table.nr * sizes.hidden, sizes.batch * row);
+    const bool ready = product.prepare(sizes.batch, n, sizes.hidden, row + most);
     if (!ready) failed = true;
     T* const own_bias = product.extra;
-    T* const pre = own_bias + n;
+    T* const pre = own_bias + row;
     if (ready) {
       product.pack_transposed(w, sizes.hidden, share, pre);
+      std::fill(own_bias, own_bias + row, T(0));
       for (int64_t j = 0; bias && j < n; j++) {
         own_bias[j] = bias[j / share.width * sizes.hidden + share.first + j % share.width];
       }
@@ -166,7 +170,7 @@ int32_t forward(const Sizes& sizes, int64_t gates, const T* h0, const T* w, cons
     for (int64_t s = 0; s < sizes.steps; s++) {
       const int64_t t = sizes.step(s);
       product.run(previous + t * sizes.state(), pre, bias ? own_bias : nullptr, false);
-      for (int64_t b = 0; b < sizes.batch; b++) step(t, b, pre + b * n, share);
+      for (int64_t b = 0; b < sizes.batch; b++) step(t, b, pre + b * row, share);
       const bool last = s + 1 == sizes.steps;
       copy_share(sizes, share, y + t * sizes.state(),
                  last ? hn : previous + sizes.step(s + 1) * sizes.state());
@@ -177,9 +181,9 @@ int32_t forward(const Sizes& sizes, int64_t gates, const T* h0, const T* w, cons
 }
 
 // Backward: calls step(t, b, before, dh, carry, share) for every step from the last to the first; `before` is
-// the step taken before, or -1. It writes the gates' gradients to dr and may leave in dh what passes the
-// gates by
-// (`pass`). dh and carry hold the share's units; carry starts as `carried` and ends in `carry0`, where given.
+// the step taken before, or -1. It writes the gates' gradients to dr and may leave in dh what passes by the
+// gates (`pass`). dh and carry hold the share's units; carry starts as `carried` and ends in `carry0`, where
+// given.
 template <typename T, typename Step>
 int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, const T* carried, const T* dr,
                  bool pass, T* dh0, T* carry0, const Step& step) {
@@ -187,17 +191,19 @@ int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, con
   std::atomic<bool> failed{false};
   share_units(sizes, gates, gemm_table<T>().lanes, [&](Share share) {
     Product<T> product;
-    const int64_t size = sizes.batch * share.width, wide = gates * sizes.hidden;
+    const int64_t row = round_up(share.width, product.table.lanes), wide = gates * sizes.hidden;
+    const int64_t size = sizes.batch * row;
     const bool ready = product.prepare(sizes.batch, share.width, wide, 2 * size);
     if (!ready) failed = true;
     T* const dh = product.extra;
     T* const carry = dh + size;
     if (ready) {
-      pack_factor(wide, share.width, w + share.first, sizes.hidden, 1, product.packed());
-      for (int64_t i = 0; i < size; i++) {
-        const int64_t at = i / share.width * sizes.hidden + share.first + i % share.width;
-        dh[i] = gh ? gh[at] : T(0);
-        carry[i] = carried ? carried[at] : T(0);
+      product.pack_columns(w, sizes.hidden, share.first);
+      std::fill(dh, dh + 2 * size, T(0));
+      for (int64_t b = 0; b < sizes.batch; b++) {
+        const int64_t at = b * sizes.hidden + share.first;
+        if (gh) std::copy(gh + at, gh + at + share.width, dh + b * row);
+        if (carried) std::copy(carried + at, carried + at + share.width, carry + b * row);
       }
     }
     barrier();
@@ -205,15 +211,15 @@ int32_t backward(const Sizes& sizes, int64_t gates, const T* w, const T* gh, con
     for (int64_t s = sizes.steps - 1; s >= 0; s--) {
       const int64_t t = sizes.step(s), before = s == 0 ? -1 : sizes.step(s - 1);
       for (int64_t b = 0; b < sizes.batch; b++) {
-        step(t, b, before, dh + b * share.width, carry + b * share.width, share);
+        step(t, b, before, dh + b * row, carry + b * row, share);
       }
       barrier();
       product.run(dr + t * sizes.batch * wide, dh, nullptr, pass);
     }
-    for (int64_t i = 0; i < size; i++) {
-      const int64_t at = i / share.width * sizes.hidden + share.first + i % share.width;
-      dh0[at] = dh[i];
-      if (carry0) carry0[at] = carry[i];
+    for (int64_t b = 0; b < sizes.batch; b++) {
+      const int64_t at = b * sizes.hidden + share.first;
+      std::copy(dh + b * row, dh + b * row + share.width, dh0 + at);
+      if (carry0) std::copy(carry + b * row, carry + b * row + share.width, carry0 + at);
     }
   });
   return failed ? out_of_memory() : kOk;

@@ -1,10 +1,102 @@
-// The elementwise part of recurrent steps, forward and backward, a vector of hidden units at a time. Compiled
-// once per ISA level.
+// The product of a recurrent step, and its elementwise part, forward and backward, a vector of hidden units
+// at a time. Compiled once per ISA level. The product has few rows and weights that are larger than the L2
+// cache and come back every step: each panel is used for all rows while the next one is fetched.
 #include "rnn.h"
 
 #include "loops.h"
 
+#define UNROLL _Pragma("GCC unroll 16")
+
 namespace {
+
+// The register tile: rows, and vectors per row. kc steps of a panel stay in L2, of a row of tiles in L1.
+#if defined(__AVX512F__)
+constexpr int kRows = 8, kVectors = 3;
+#else
+constexpr int kRows = 6, kVectors = 2;
+#endif
+constexpr int64_t kSteps = 384;
+
+// One tile: R rows of a times a panel of V vectors. Meanwhile F cache lines a step are fetched from `next`
+// on.
+template <typename T, int R, int V, int F>
+void tile(int64_t k, const T* a, int64_t lda, const T* b, T* c, int64_t ldc, const T* bias, bool add,
+          const T* next) {
+  typedef typename Lanes<T>::type vec;
+  constexpr int L = Lanes<T>::count;
+  constexpr int64_t line = 64 / sizeof(T);
+  vec sum[R][V];
+  UNROLL for (int i = 0; i < R; i++) { UNROLL for (int j = 0; j < V; j++) sum[i][j] = vec{}; }
+  for (int64_t p = 0; p < k; p++, a++, b += V * L, next += F * line) {
+    vec row[V];
+    UNROLL for (int j = 0; j < V; j++) row[j] = load(b + j * L);
+    UNROLL for (int f = 0; f < F; f++) __builtin_prefetch(next + f * line, 0, 2);
+    UNROLL for (int i = 0; i < R; i++) {
+      const vec x = splat(a[i * lda]);
+      UNROLL for (int j = 0; j < V; j++) sum[i][j] = fma(x, row[j], sum[i][j]);
+    }
+  }
+  UNROLL for (int i = 0; i < R; i++) {
+    UNROLL for (int j = 0; j < V; j++) {
+      T* const out = c + i * ldc + j * L;
+      store(out, add ? load(out) + sum[i][j] : bias ? load(bias + j * L) + sum[i][j] : sum[i][j]);
+    }
+  }
+}
+
+template <typename T>
+using Tile = void (*)(int64_t, const T*, int64_t, const T*, T*, int64_t, const T*, bool, const T*);
+
+// tile for 1 to kRows rows.
+template <typename T, int V, int F>
+struct Tiles {
+  static constexpr Tile<T> rows[] = {tile<T, 1, V, F>, tile<T, 2, V, F>, tile<T, 3, V, F>,
+                                     tile<T, 4, V, F>, tile<T, 5, V, F>, tile<T, 6, V, F>,
+#if defined(__AVX512F__)
+                                     tile<T, 7, V, F>, tile<T, 8, V, F>
+#endif
+  };
+};
+
+// The tiles of a panel of `vectors` when `parts` tiles share the fetching of the next one.
+template <typename T>
+const Tile<T>* tiles(int64_t vectors, int64_t parts) {
+#if defined(__AVX512F__)
+  if (vectors == 3) {
+    return parts == 1 ? Tiles<T, 3, 3>::rows : parts == 2 ? Tiles<T, 3, 2>::rows : Tiles<T, 3, 1>::rows;
+  }
+#endif
+  if (vectors == 2) return parts == 1 ? Tiles<T, 2, 2>::rows : Tiles<T, 2, 1>::rows;
+  return Tiles<T, 1, 1>::rows;
+}
+
+template <typename T>
+void product(const RnnProduct<T>& g) {
+  constexpr int64_t L = Lanes<T>::count, width = kVectors * L, line = 64 / sizeof(T);
+  const int64_t limit = (g.k + kSteps - 1) / kSteps, steps = (g.k + limit - 1) / limit;
+  const int64_t padded = (g.n + L - 1) / L * L, parts = (g.m + kRows - 1) / kRows;
+  for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
+    const int64_t kc = g.k - k0 < steps ? g.k - k0 : steps;
+    for (int64_t j = 0; j < padded; j += width) {
+      const int64_t vectors = (padded - j < width ? padded - j : width) / L;
+      const T* const b = g.packed + k0 * padded + kc * j;
+      // Panels follow each other; after the last one comes the first one of the next step.
+      const bool last = k0 + kc == g.k && j + width >= padded;
+      const T* next = last ? g.packed : b + kc * vectors * L;
+      const Tile<T>* const rows = tiles<T>(vectors, parts);
+      const int64_t lines = parts >= vectors ? 1 : parts == 1 ? vectors : 2;
+      int64_t i = 0;
+      for (int64_t q = 0; q < parts; q++) {
+        const int64_t end = g.m * (q + 1) / parts;
+        rows[end - i - 1](kc, g.a + i * g.lda + k0, g.lda, b, g.c + i * g.ldc + j, g.ldc,
+                          g.bias && k0 == 0 ? g.bias + j : nullptr, g.add || k0 > 0, next);
+        // What is left of the next panel; this one again, which is near, when nothing is.
+        next = (q + 1) * lines < vectors * L / line ? next + kc * lines * line : b;
+        i = end;
+      }
+    }
+  }
+}
 
 // Up to one vector of units; the last ones of a row are padded.
 template <typename T>
@@ -139,7 +231,11 @@ void back_gru(int64_t n, const T* gates, int64_t step, const T* h0, const T* gy,
 
 }  // namespace
 
-#define NEEDLE_TABLE(T)                                   \
-  {step_tanh<T>, step_relu<T>, step_lstm<T>, step_gru<T>, \
-   back_tanh<T>, back_relu<T>, back_lstm<T>, back_gru<T>}
+#define NEEDLE_TABLE(T)                         \
+  {Lanes<T>::count, kVectors * Lanes<T>::count, \
+   kSteps,          product<T>,                 \
+   step_tanh<T>,    step_relu<T>,               \
+   step_lstm<T>,    step_gru<T>,                \
+   back_tanh<T>,    back_relu<T>,               \
+   back_lstm<T>,    back_gru<T>}
 extern "C" const RnnKernels NEEDLE_ISA_NAME(rnn) = {NEEDLE_TABLE(float), NEEDLE_TABLE(double)};

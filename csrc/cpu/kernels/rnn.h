@@ -4,8 +4,26 @@
 #pragma once
 #include <stdint.h>
 
+// c (m, n; row stride ldc) = a (m, k; row stride lda) times packed weights (k, n), plus the bias (n) or, with
+// `add`, what c holds. Rows of c and the bias are read and written up to the next multiple of the vector
+// length.
+template <typename T>
+struct RnnProduct {
+  int64_t m, n, k;
+  const T* a;
+  int64_t lda;
+  const T* packed;  // for blocks of `kc` steps (a balanced split of k) panels of `nr` columns, as in gemm.h
+  T* c;
+  int64_t ldc;
+  const T* bias;  // may be null
+  bool add;
+};
+
 template <typename T>
 struct RnnTable {
+  int64_t lanes, nr, kc;
+  void (*product)(const RnnProduct<T>& g);
+
   // h = nonlinearity(pre + x)
   void (*tanh)(int64_t n, const T* pre, const T* x, T* h);
   void (*relu)(int64_t n, const T* pre, const T* x, T* h);
