@@ -9,6 +9,7 @@ import { needsGrad } from "../autograd/graph.ts";
 import { gradEnabled } from "../autograd/mode.ts";
 import { checkIndexDType, indexOps as ops } from "../ops/index.ts";
 import { type DimWindow, layoutOps } from "../ops/layout.ts";
+import { self } from "./base.ts";
 import { LayoutTensor, type Range, rangeWindow } from "./layout.ts";
 import { multinomial } from "./random.ts";
 import type { Tensor } from "./mod.ts";
@@ -149,10 +150,6 @@ function advanced({ view, indices }: Located): Advanced {
 
 /** Indexing methods of tensors. */
 export abstract class IndexTensor extends LayoutTensor {
-  get #self(): Tensor {
-    return this as unknown as Tensor;
-  }
-
   /**
    * The part at an index: one position, range, null, tensor or mask per dim, from the first dim on.
    * A view where only numbers, ranges and null are given, else a copy.
@@ -169,7 +166,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   get(...index: Index[]): Tensor {
-    const located = locate("get", this.#self, index);
+    const located = locate("get", self(this), index);
     if (located.indices.length === 0) return located.view;
     const { view, dim, sizes, rows } = advanced(located);
     const y = call(ops.indexSelect, [view, rows], { dim, sizes })[0]!;
@@ -186,12 +183,12 @@ export abstract class IndexTensor extends LayoutTensor {
    */
   set(index: number | Tensor | null | readonly Index[], value: Tensor | number): Tensor {
     const items = Array.isArray(index) ? index as readonly Index[] : [index as Index];
-    const self = this.#self;
-    checkInPlace("set", self);
-    const located = locate("set", self, items);
+    const t = self(this);
+    checkInPlace("set", t);
+    const located = locate("set", t, items);
     if (located.indices.length === 0) {
       located.view.copy_(value);
-      return self;
+      return t;
     }
     const { view, dim, sizes, rows } = advanced(located);
     const attrs = { dim, sizes, value: typeof value === "number" ? value : 0 };
@@ -200,15 +197,15 @@ export abstract class IndexTensor extends LayoutTensor {
       ...rows.shape,
       ...view.shape.slice(dim + sizes.length),
     ];
-    const src = typeof value === "number" ? null : fitted(value, shape, self);
-    const recorded = gradEnabled() && isFloat(self.dtype) &&
-      (needsGrad(self) || (src !== null && needsGrad(src)));
+    const src = typeof value === "number" ? null : fitted(value, shape, t);
+    const recorded = gradEnabled() && isFloat(t.dtype) &&
+      (needsGrad(t) || (src !== null && needsGrad(src)));
     if (!recorded && view._layout === 0 && src?._data !== view._data) {
       runInto(ops.indexCopy, [view, rows, src], [view], attrs);
       view._data.version++;
     } else view.copy_(call(ops.indexCopy, [view, rows, src], attrs)[0]!);
     rows.dispose();
-    return self;
+    return t;
   }
 
   /**
@@ -217,7 +214,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   gather(dim: number, index: Tensor): Tensor {
-    const { x, d } = columnsOf("gather", this.#self, dim, index);
+    const { x, d } = columnsOf("gather", self(this), dim, index);
     return call(ops.gather, [x, index], { dim: d, size: x.shape[d] ?? 1 })[0]!;
   }
 
@@ -228,8 +225,8 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   scatter(dim: number, index: Tensor, src: Tensor | number): Tensor {
-    const { x, d, rest } = columnsOf("scatter", this.#self, dim, index);
-    const values = typeof src === "number" ? null : sourceOf("scatter", src, index, this.#self);
+    const { x, d, rest } = columnsOf("scatter", self(this), dim, index);
+    const values = typeof src === "number" ? null : sourceOf("scatter", src, index, self(this));
     const value = typeof src === "number" ? src : 0;
     return rest(
       call(ops.scatter, [x, index, values], { dim: d, size: x.shape[d] ?? 1, value })[0]!,
@@ -242,8 +239,8 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor {
-    const { x, d, rest } = columnsOf("scatterAdd", this.#self, dim, index);
-    const values = sourceOf("scatterAdd", src, index, this.#self);
+    const { x, d, rest } = columnsOf("scatterAdd", self(this), dim, index);
+    const values = sourceOf("scatterAdd", src, index, self(this));
     return rest(call(ops.scatterAdd, [index, values, x], { dim: d, size: x.shape[d] ?? 1 })[0]!);
   }
 
@@ -253,7 +250,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   indexSelect(dim: number, index: Tensor): Tensor {
-    const { x, d } = slotsOf("indexSelect", this.#self, dim, index);
+    const { x, d } = slotsOf("indexSelect", self(this), dim, index);
     const y = call(ops.indexSelect, [x, index], { dim: d, sizes: [x.shape[d]!] })[0]!;
     return y.ndim === this.ndim
       ? y
@@ -266,9 +263,9 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   indexAdd(dim: number, index: Tensor, src: Tensor, options: { alpha?: number } = {}): Tensor {
-    const { x, d } = slotsOf("indexAdd", this.#self, dim, index);
+    const { x, d } = slotsOf("indexAdd", self(this), dim, index);
     const scaled = (options.alpha ?? 1) === 1 ? src : src.mul(options.alpha!);
-    const slices = sameKind("indexAdd", scaled, this.#self);
+    const slices = sameKind("indexAdd", scaled, self(this));
     const rows = index.ndim === 0 ? index.reshape(1) : index;
     const fit = this.ndim === 0 ? slices.reshape(rows.numel()) : slices;
     const y = call(ops.indexAdd, [rows, fit, x], { dim: d, sizes: [x.shape[d]!], skip: -1 })[0]!;
@@ -306,7 +303,7 @@ export abstract class IndexTensor extends LayoutTensor {
   nonzero(options: { asTuple: true }): Tensor[];
   /** Both forms. */
   nonzero(options: { asTuple?: boolean } = {}): Tensor | Tensor[] {
-    const found = positions(this.#self);
+    const found = positions(self(this));
     return options.asTuple === true
       ? this.shape.map((_, d) => found.select(1, d).contiguous())
       : found;
@@ -318,7 +315,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError for weights that are negative, not finite or all 0, or for too many draws without replacement
    */
   multinomial(n: number, options: { replacement?: boolean } = {}): Tensor {
-    return multinomial(this.#self, n, options);
+    return multinomial(self(this), n, options);
   }
 }
 

@@ -17,6 +17,7 @@ import { type DimWindow, layoutOps as ops, type PadMode, padModes } from "../ops
 import type { ViewOp } from "../ops/op.ts";
 import { checkOptions } from "../options.ts";
 import { cat, parts, spread, windowAttrs } from "./join.ts";
+import { self } from "./base.ts";
 import { LinalgTensor } from "./linalg.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -73,28 +74,24 @@ function integers(what: string, values: readonly number[]): readonly number[] {
 
 /** Layout methods of tensors. */
 export abstract class LayoutTensor extends LinalgTensor {
-  get #self(): Tensor {
-    return this as unknown as Tensor;
-  }
-
   /** @internal This tensor if row-major, else a row-major copy for the caller to dispose; not recorded. */
   _dense(): Tensor {
-    return rawContiguous(this.#self);
+    return rawContiguous(self(this));
   }
 
   /** @internal A view by a declared op. */
   _viewAs(op: ViewOp<unknown>, attrs: unknown): Tensor {
-    return makeView(op, this.#self, attrs);
+    return makeView(op, self(this), attrs);
   }
 
   /** This tensor if its elements lie in row-major order, else a copy that does. */
   contiguous(): Tensor {
-    return this._layout === 0 ? this.#self : copy(this.#self, contiguousStrides(this.shape));
+    return this._layout === 0 ? self(this) : copy(self(this), contiguousStrides(this.shape));
   }
 
   /** A copy with memory of its own, recorded. */
   clone(): Tensor {
-    return copy(this.#self);
+    return copy(self(this));
   }
 
   /**
@@ -105,7 +102,7 @@ export abstract class LayoutTensor extends LinalgTensor {
   reshape(...shape: (number | readonly number[])[]): Tensor {
     const target = inferSize("reshape", this.shape, list(shape));
     const fits = viewStrides(this.shape, this._strides, target) !== null;
-    return makeView(ops.view, fits ? this.#self : this.contiguous(), { shape: target });
+    return makeView(ops.view, fits ? self(this) : this.contiguous(), { shape: target });
   }
 
   /**
@@ -116,7 +113,7 @@ export abstract class LayoutTensor extends LinalgTensor {
   view(...shape: (number | readonly number[])[]): Tensor {
     // An order of memory that the library chose must not be visible: such a tensor copies.
     if (this._layout === 1 && this._view === null) return this.reshape(...shape);
-    return makeView(ops.view, this.#self, { shape: list(shape) });
+    return makeView(ops.view, self(this), { shape: list(shape) });
   }
 
   /** Dims `start` to `end` (both included) as one dim; a 0-d tensor becomes 1-d. A view where possible. */
@@ -147,19 +144,19 @@ export abstract class LayoutTensor extends LinalgTensor {
         `Cannot permute ${show(this.shape)} by ${show(given)}: every dim must appear exactly once`,
       );
     }
-    return makeView(ops.permute, this.#self, { dims: order });
+    return makeView(ops.permute, self(this), { dims: order });
   }
 
   /** Two dims exchanged. A view. */
   transpose(dim0: number, dim1: number): Tensor {
     const a = wrapDim("transpose", dim0, this.ndim), b = wrapDim("transpose", dim1, this.ndim);
     const dims = this.shape.map((_, i) => i === a ? b : i === b ? a : i);
-    return makeView(ops.permute, this.#self, { dims });
+    return makeView(ops.permute, self(this), { dims });
   }
 
   /** All dims in reverse order: the transpose of a matrix. A view. */
   get T(): Tensor {
-    return makeView(ops.permute, this.#self, { dims: this.shape.map((_, i) => this.ndim - 1 - i) });
+    return makeView(ops.permute, self(this), { dims: this.shape.map((_, i) => this.ndim - 1 - i) });
   }
 
   /** Dims moved from positions `source` to positions `destination`; the others keep their order. A view. */
@@ -181,20 +178,20 @@ export abstract class LayoutTensor extends LinalgTensor {
   squeeze(dim?: number | readonly number[]): Tensor {
     const dims = wrapDims("squeeze", dim, this.ndim);
     const shape = this.shape.filter((s, i) => s !== 1 || !dims.includes(i));
-    return makeView(ops.view, this.#self, { shape });
+    return makeView(ops.view, self(this), { shape });
   }
 
   /** With a new dim of size 1 at `dim`. A view. */
   unsqueeze(dim: number): Tensor {
     const d = wrapDim("unsqueeze", dim, this.ndim + 1);
-    return makeView(ops.view, this.#self, {
+    return makeView(ops.view, self(this), {
       shape: [...this.shape.slice(0, d), 1, ...this.shape.slice(d)],
     });
   }
 
   /** This tensor repeated along dims of size 1 (and new leading dims), without copying; -1 keeps a size. */
   expand(...shape: (number | readonly number[])[]): Tensor {
-    return makeView(ops.expand, this.#self, { shape: list(shape) });
+    return makeView(ops.expand, self(this), { shape: list(shape) });
   }
 
   /** The same as `expand`. */
@@ -221,12 +218,12 @@ export abstract class LayoutTensor extends LinalgTensor {
       );
     }
     const dims = this.shape.map((size, d) => rangeWindow("slice", specs[d] ?? [], size));
-    return makeView(ops.window, this.#self, { dims });
+    return makeView(ops.window, self(this), { dims });
   }
 
   /** Position `index` of `dim`, which disappears. A view. */
   select(dim: number, index: number): Tensor {
-    return makeView(ops.select, this.#self, { dim: wrapDim("select", dim, this.ndim), index });
+    return makeView(ops.select, self(this), { dim: wrapDim("select", dim, this.ndim), index });
   }
 
   /** `length` positions of `dim` from `start` on. A view. */
@@ -243,7 +240,7 @@ export abstract class LayoutTensor extends LinalgTensor {
         } to ${length} positions from ${start}: it has size ${size}`,
       );
     }
-    return makeView(ops.window, this.#self, windowAttrs(this.shape, d, from, length));
+    return makeView(ops.window, self(this), windowAttrs(this.shape, d, from, length));
   }
 
   /** Parts of `size` along `dim` (the last may be smaller), or parts of the sizes listed. Views. */
@@ -275,7 +272,7 @@ export abstract class LayoutTensor extends LinalgTensor {
       start += length;
       return a;
     });
-    return parts("split", this.#self, ops.window, attrs);
+    return parts("split", self(this), ops.window, attrs);
   }
 
   /** At most `count` parts of equal size along `dim` (the last may be smaller). Views. */
@@ -297,13 +294,13 @@ export abstract class LayoutTensor extends LinalgTensor {
     const d = wrapDim("unbind", dim, this.ndim);
     if (this.ndim === 0) throw new RangeError("Cannot unbind a 0-d tensor: there is no dim");
     const attrs = Array.from({ length: this.shape[d]! }, (_, index) => ({ dim: d, index }));
-    return parts("unbind", this.#self, ops.select, attrs);
+    return parts("unbind", self(this), ops.select, attrs);
   }
 
   /** Dims read backwards. A copy. */
   flip(...dims: (number | readonly number[])[]): Tensor {
     return copy(
-      makeView(ops.reverse, this.#self, { dims: wrapDims("flip", list(dims), this.ndim) }),
+      makeView(ops.reverse, self(this), { dims: wrapDims("flip", list(dims), this.ndim) }),
     );
   }
 
@@ -328,7 +325,7 @@ export abstract class LayoutTensor extends LinalgTensor {
       return cut === 0
         ? t.clone()
         : cat([t.narrow(d, size - cut, cut), t.narrow(d, 0, size - cut)], d);
-    }, this.#self);
+    }, self(this));
   }
 
   /** This tensor repeated along each dim; more counts than dims add leading dims. A copy. */
@@ -384,7 +381,7 @@ export abstract class LayoutTensor extends LinalgTensor {
     const side = (which: 0 | 1): number[] =>
       this.shape.map((_, d) => sizes[2 * (nd - 1 - d) + which] ?? 0);
     const before = side(0), after = side(1);
-    let t = this.#self;
+    let t = self(this);
     if (sizes.some((s) => s < 0)) {
       const dims = this.shape.map((size, d) => {
         const start = Math.max(-before[d]!, 0), length = size - start - Math.max(-after[d]!, 0);
@@ -408,9 +405,9 @@ export abstract class LayoutTensor extends LinalgTensor {
 
   /** `n` zeros after every element along `dims`: sizes s become s (n + 1). A copy. */
   dilate(dims: number | readonly number[], n: number): Tensor {
-    const along = this.#steps("dilate", dims, n);
+    const along = stepsOf(this, "dilate", dims, n);
     return spread(
-      this.#self,
+      self(this),
       this.shape.map((s, d) => along.includes(d) ? s * (n + 1) : s),
       along,
       n + 1,
@@ -419,27 +416,18 @@ export abstract class LayoutTensor extends LinalgTensor {
 
   /** Every (n + 1)-th element along `dims`, from the first on: takes away what `dilate` put in. A view. */
   undilate(dims: number | readonly number[], n: number): Tensor {
-    const along = this.#steps("undilate", dims, n);
+    const along = stepsOf(this, "undilate", dims, n);
     return this.slice(...this.shape.map((_, d) => along.includes(d) ? [null, null, n + 1] : null));
-  }
-
-  #steps(what: string, dims: number | readonly number[], n: number): number[] {
-    if (!Number.isInteger(n) || n < 0) {
-      throw new RangeError(
-        `Cannot ${what} by ${n}: the number of zeros must be a non-negative integer`,
-      );
-    }
-    return wrapDims(what, dims, this.ndim);
   }
 
   /** Matrices with zeros above the diagonal (`diagonal` > 0: above one further up). A copy. */
   tril(diagonal = 0): Tensor {
-    return call(ops.triangle, [this.#self], { diagonal, upper: false })[0]!;
+    return call(ops.triangle, [self(this)], { diagonal, upper: false })[0]!;
   }
 
   /** Matrices with zeros below the diagonal (`diagonal` > 0: below one further up). A copy. */
   triu(diagonal = 0): Tensor {
-    return call(ops.triangle, [this.#self], { diagonal, upper: true })[0]!;
+    return call(ops.triangle, [self(this)], { diagonal, upper: true })[0]!;
   }
 
   /** The elements whose positions in two dims differ by `offset` only, as a last dim. A view. */
@@ -462,6 +450,20 @@ export abstract class LayoutTensor extends LinalgTensor {
     if (a === b) {
       throw new RangeError(`Cannot take the diagonal of ${show(this.shape)}: the dims are equal`);
     }
-    return makeView(ops.diagonal, this.#self, { offset: shift, dim1: a, dim2: b });
+    return makeView(ops.diagonal, self(this), { offset: shift, dim1: a, dim2: b });
   }
+}
+
+function stepsOf(
+  t: LayoutTensor,
+  what: string,
+  dims: number | readonly number[],
+  n: number,
+): number[] {
+  if (!Number.isInteger(n) || n < 0) {
+    throw new RangeError(
+      `Cannot ${what} by ${n}: the number of zeros must be a non-negative integer`,
+    );
+  }
+  return wrapDims(what, dims, t.ndim);
 }

@@ -4,6 +4,7 @@ import { call } from "../dispatch.ts";
 import { checkMatmul, matmulOps as ops } from "../ops/matmul.ts";
 import { scoped } from "../scope.ts";
 import { show } from "../shape.ts";
+import { self } from "./base.ts";
 import { ReduceTensor } from "./reduce.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -19,10 +20,6 @@ function checkRanks(name: string, a: Tensor, b: Tensor, left: number, right: num
 
 /** Linear algebra methods of tensors. */
 export abstract class LinalgTensor extends ReduceTensor {
-  get #self(): Tensor {
-    return this as unknown as Tensor;
-  }
-
   /**
    * The matrix product, batched over leading dims, which broadcast (torch.matmul).
    *
@@ -32,7 +29,7 @@ export abstract class LinalgTensor extends ReduceTensor {
    * @throws RangeError where inner sizes differ or batch dims do not broadcast, TypeError where dtypes differ
    */
   matmul(other: Tensor): Tensor {
-    const a = this.#self;
+    const a = self(this);
     if (a.ndim > 1 && other?.ndim > 1) return call(ops.matmul, [a, other], {})[0]!;
     checkMatmul("matmul", a, other);
     return scoped(() => {
@@ -47,14 +44,14 @@ export abstract class LinalgTensor extends ReduceTensor {
 
   /** The product of two matrices, (m, k) by (k, n). */
   mm(other: Tensor): Tensor {
-    checkRanks("mm", this.#self, other, 2, 2);
-    checkMatmul("mm", this.#self, other);
+    checkRanks("mm", self(this), other, 2, 2);
+    checkMatmul("mm", self(this), other);
     return this.matmul(other);
   }
 
   /** The products of two batches of matrices of equal length, (b, m, k) by (b, k, n). */
   bmm(other: Tensor): Tensor {
-    checkRanks("bmm", this.#self, other, 3, 3);
+    checkRanks("bmm", self(this), other, 3, 3);
     if (this.shape[0] !== other.shape[0]) {
       throw new RangeError(
         `Cannot bmm ${show(this.shape)} by ${show(other.shape)}: batch sizes ${this.shape[0]} and ${
@@ -62,29 +59,29 @@ export abstract class LinalgTensor extends ReduceTensor {
         } differ; matmul broadcasts`,
       );
     }
-    checkMatmul("bmm", this.#self, other);
+    checkMatmul("bmm", self(this), other);
     return this.matmul(other);
   }
 
   /** The product of a matrix (m, k) and a vector (k). */
   mv(vector: Tensor): Tensor {
-    checkRanks("mv", this.#self, vector, 2, 1);
-    checkMatmul("mv", this.#self, vector);
+    checkRanks("mv", self(this), vector, 2, 1);
+    checkMatmul("mv", self(this), vector);
     return this.matmul(vector);
   }
 
   /** The sum of the products of two vectors of equal length: a 0-d tensor. */
   dot(other: Tensor): Tensor {
-    checkRanks("dot", this.#self, other, 1, 1);
-    checkMatmul("dot", this.#self, other);
+    checkRanks("dot", self(this), other, 1, 1);
+    checkMatmul("dot", self(this), other);
     return this.matmul(other);
   }
 
   /** Every element of this vector (m) times every element of another (n): (m, n). */
   outer(other: Tensor): Tensor {
-    checkRanks("outer", this.#self, other, 1, 1);
+    checkRanks("outer", self(this), other, 1, 1);
     return scoped(() =>
-      this.#self.reshape([this.shape[0]!, 1]).mul(other.reshape([1, other.shape[0]!]))
+      self(this).reshape([this.shape[0]!, 1]).mul(other.reshape([1, other.shape[0]!]))
     );
   }
 }

@@ -9,6 +9,7 @@ import { softmaxOps } from "../ops/softmax.ts";
 import { sortOps } from "../ops/sort.ts";
 import type { TypedKernelOp } from "../ops/op.ts";
 import { checkOptions } from "../options.ts";
+import { self } from "./base.ts";
 import { ElementwiseTensor } from "./elementwise.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -68,26 +69,10 @@ function requireFloat(what: string, x: { dtype: Tensor["dtype"] }): void {
 
 /** Reduction methods of tensors. */
 export abstract class ReduceTensor extends ElementwiseTensor {
-  get #self(): Tensor {
-    return this as unknown as Tensor;
-  }
-
-  #attrs(
-    what: string,
-    dim: Dims | undefined,
-    options: ReduceOptions,
-    known: string[] = [],
-  ): ReduceAttrs {
-    checkOptions(what, options, ["keepdim", ...known]);
-    const all = typeof dim === "object" && dim !== null && dim.length === 0;
-    const dims = wrapDims(what, all ? null : dim, this.ndim);
-    return { dims, keepdim: options.keepdim ?? false, shape: this.shape };
-  }
-
   /** The sum over `dim` (all dims where omitted). Integers and bools sum in int64. */
   sum(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    const attrs = this.#attrs("sum", dim, options);
-    return call(ops.sum, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+    const attrs = attrsOf(this, "sum", dim, options);
+    return call(ops.sum, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
   }
 
   /**
@@ -97,13 +82,13 @@ export abstract class ReduceTensor extends ElementwiseTensor {
    */
   mean(dim?: Dims, options: ReduceOptions = {}): Tensor {
     requireFloat("the mean", this);
-    return call(ops.mean, [this.#self], this.#attrs("mean", dim, options))[0]!;
+    return call(ops.mean, [self(this)], attrsOf(this, "mean", dim, options))[0]!;
   }
 
   /** The product over `dim` (all dims where omitted). Integers and bools multiply in int64. */
   prod(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    const attrs = this.#attrs("prod", dim, options);
-    return call(ops.prod, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+    const attrs = attrsOf(this, "prod", dim, options);
+    return call(ops.prod, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
   }
 
   /** The largest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
@@ -112,7 +97,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   max(dim: number, options?: ReduceOptions): ValuesAndIndices;
   /** Both forms. */
   max(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
-    return dim === undefined ? this.amax() : this.#extremes("max", dim, options);
+    return dim === undefined ? this.amax() : extremes(this, "max", dim, options);
   }
 
   /** The smallest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
@@ -121,53 +106,27 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   min(dim: number, options?: ReduceOptions): ValuesAndIndices;
   /** Both forms. */
   min(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
-    return dim === undefined ? this.amin() : this.#extremes("min", dim, options);
-  }
-
-  #extremes(name: "max" | "min", dim: number, options: ReduceOptions): ValuesAndIndices {
-    checkOptions(name, options, ["keepdim"]);
-    const attrs = {
-      dim: wrapDim(name, dim, this.ndim),
-      keepdim: options.keepdim ?? false,
-      size: this.shape.at(dim) ?? 1,
-    };
-    const [values, indices] = call(ops[name], [this.#self], attrs) as [Tensor, Tensor];
-    return { values, indices };
+    return dim === undefined ? this.amin() : extremes(this, "min", dim, options);
   }
 
   /** The largest elements over `dim`; NaN wins; ties share the gradient evenly. Throws RangeError of none. */
   amax(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return call(ops.amax, [this.#self], this.#attrs("amax", dim, options))[0]!;
+    return call(ops.amax, [self(this)], attrsOf(this, "amax", dim, options))[0]!;
   }
 
   /** The smallest elements over `dim`; NaN wins; ties share the gradient evenly. Throws RangeError of none. */
   amin(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return call(ops.amin, [this.#self], this.#attrs("amin", dim, options))[0]!;
+    return call(ops.amin, [self(this)], attrsOf(this, "amin", dim, options))[0]!;
   }
 
   /** The first position (int64) of the largest element along `dim`, or in row-major order where omitted. */
   argmax(dim?: number | null, options: ReduceOptions = {}): Tensor {
-    return this.#position("argmax", dim, options);
+    return position(this, "argmax", dim, options);
   }
 
   /** The first position (int64) of the smallest element along `dim`, or in row-major order where omitted. */
   argmin(dim?: number | null, options: ReduceOptions = {}): Tensor {
-    return this.#position("argmin", dim, options);
-  }
-
-  #position(
-    name: "argmax" | "argmin",
-    dim: number | null | undefined,
-    options: ReduceOptions,
-  ): Tensor {
-    checkOptions(name, options, ["keepdim"]);
-    const keepdim = options.keepdim ?? false;
-    if (dim !== undefined && dim !== null) {
-      return call(ops[name], [this.#self], { dim: wrapDim(name, dim, this.ndim), keepdim })[0]!;
-    }
-    const flat = this.#self.detach().reshape(this.numel());
-    const y = call(ops[name], [flat], { dim: 0, keepdim: false })[0]!;
-    return keepdim ? y.reshape(this.shape.map(() => 1)) : y;
+    return position(this, "argmin", dim, options);
   }
 
   /**
@@ -176,19 +135,12 @@ export abstract class ReduceTensor extends ElementwiseTensor {
    * @throws TypeError on integers and bools
    */
   var(dim?: Dims, options: VarOptions = {}): Tensor {
-    return this.#variance("var", dim, options);
-  }
-
-  #variance(what: string, dim: Dims | undefined, options: VarOptions): Tensor {
-    requireFloat(`the ${what}`, this);
-    const attrs = this.#attrs(what, dim, options, ["correction", "unbiased"]);
-    const correction = options.correction ?? (options.unbiased === false ? 0 : 1);
-    return call(ops.var, [this.#self], { ...attrs, correction })[0]!;
+    return variance(this, "var", dim, options);
   }
 
   /** The standard deviation over `dim`: the square root of `var`, with gradient 0 where it is 0. */
   std(dim?: Dims, options: VarOptions = {}): Tensor {
-    const v = this.#variance("std", dim, options);
+    const v = variance(this, "std", dim, options);
     return v.requiresGrad ? constantAtZero(v, (x) => x.sqrt(), 0) : v.sqrt();
   }
 
@@ -199,9 +151,9 @@ export abstract class ReduceTensor extends ElementwiseTensor {
    */
   norm(dim?: Dims, options: NormOptions = {}): Tensor {
     requireFloat("the norm", this);
-    const attrs = this.#attrs("norm", dim, options, ["p"]);
+    const attrs = attrsOf(this, "norm", dim, options, ["p"]);
     const { dims, keepdim } = attrs, p = options.p ?? 2;
-    if (p === 2) return call(ops.l2Norm, [this.#self], attrs)[0]!;
+    if (p === 2) return call(ops.l2Norm, [self(this)], attrs)[0]!;
     if (p === 0) {
       const zero = this.eq(0); // both fills cut the gradient: it is 0, not absent
       return this.maskedFill(zero.logicalNot(), 1).maskedFill(zero, 0).sum(dims, { keepdim });
@@ -220,23 +172,18 @@ export abstract class ReduceTensor extends ElementwiseTensor {
 
   /** Whether any element over `dim` is nonzero or NaN (bool; false of none). */
   any(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return this.#logical(ops.any, this.#attrs("any", dim, options));
+    return logical(this, ops.any, attrsOf(this, "any", dim, options));
   }
 
   /** Whether all elements over `dim` are nonzero or NaN (bool; true of none). */
   all(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return this.#logical(ops.all, this.#attrs("all", dim, options));
-  }
-
-  #logical(op: TypedKernelOp<ReduceAttrs>, attrs: ReduceAttrs): Tensor {
-    const x = this.dtype === "bool" ? this.#self : this.ne(0);
-    return call(op, [x], attrs)[0]!;
+    return logical(this, ops.all, attrsOf(this, "all", dim, options));
   }
 
   /** ln Σ exp(x) over `dim` without overflow. Integers become float32. */
   logsumexp(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    const { dims, keepdim } = this.#attrs("logsumexp", dim, options);
-    const x = isFloat(this.dtype) ? this.#self : this.#self.to("float32");
+    const { dims, keepdim } = attrsOf(this, "logsumexp", dim, options);
+    const x = isFloat(this.dtype) ? self(this) : self(this).to("float32");
     if (dims.length === 1) return call(softmaxOps.logsumexp, [x], { dim: dims[0]!, keepdim })[0]!;
     const keep = x.shape.map((_, i) => i).filter((i) => !dims.includes(i));
     const size = numel(dims.map((d) => x.shape[d]!));
@@ -248,13 +195,13 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   /** Running sums along `dim`. Integers and bools sum in int64. */
   cumsum(dim: number): Tensor {
     const attrs = { dim: wrapDim("cumsum", dim, this.ndim), reverse: false };
-    return call(scanOps.cumsum, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+    return call(scanOps.cumsum, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
   }
 
   /** Running products along `dim`. Integers and bools multiply in int64. */
   cumprod(dim: number): Tensor {
     const attrs = { dim: wrapDim("cumprod", dim, this.ndim) };
-    return call(scanOps.cumprod, [this.#self.to(sumDType(this.dtype))], attrs)[0]!;
+    return call(scanOps.cumprod, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
   }
 
   /**
@@ -264,7 +211,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
    */
   softmax(dim: number): Tensor {
     requireFloat("the softmax", this);
-    return call(softmaxOps.softmax, [this.#self], { dim: wrapDim("softmax", dim, this.ndim) })[0]!;
+    return call(softmaxOps.softmax, [self(this)], { dim: wrapDim("softmax", dim, this.ndim) })[0]!;
   }
 
   /**
@@ -275,7 +222,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   logSoftmax(dim: number): Tensor {
     requireFloat("the logSoftmax", this);
     const attrs = { dim: wrapDim("logSoftmax", dim, this.ndim) };
-    return call(softmaxOps.logSoftmax, [this.#self], attrs)[0]!;
+    return call(softmaxOps.logSoftmax, [self(this)], attrs)[0]!;
   }
 
   /** The elements in order along `dim`, and where each was; equal elements keep their order, NaN is the largest. */
@@ -285,13 +232,13 @@ export abstract class ReduceTensor extends ElementwiseTensor {
       dim: wrapDim("sort", dim, this.ndim),
       descending: options.descending ?? false,
     };
-    const [values, indices] = call(sortOps.sort, [this.#self], attrs) as [Tensor, Tensor];
+    const [values, indices] = call(sortOps.sort, [self(this)], attrs) as [Tensor, Tensor];
     return { values, indices };
   }
 
   /** The positions (int64) that would put the elements in order along `dim`. */
   argsort(dim = -1, options: SortOptions = {}): Tensor {
-    const { values, indices } = this.#self.detach().sort(dim, options);
+    const { values, indices } = self(this).detach().sort(dim, options);
     values.dispose();
     return indices;
   }
@@ -309,15 +256,15 @@ export abstract class ReduceTensor extends ElementwiseTensor {
       largest: options.largest ?? true,
       size: this.shape.at(dim) ?? 1,
     };
-    const [values, indices] = call(sortOps.topk, [this.#self], attrs) as [Tensor, Tensor];
+    const [values, indices] = call(sortOps.topk, [self(this)], attrs) as [Tensor, Tensor];
     return { values, indices };
   }
 
   /** @internal The sum over the dims along which `shape` was broadcast to this shape. */
   sumTo(shape: Shape): Tensor {
-    if (same(this.shape, shape)) return this.#self;
+    if (same(this.shape, shape)) return self(this);
     const dims = reducedDims(this.shape, shape);
-    const y = call(ops.sum, [this.#self], { dims, keepdim: true, shape: this.shape })[0]!;
+    const y = call(ops.sum, [self(this)], { dims, keepdim: true, shape: this.shape })[0]!;
     return y.reshape(reduceShape(this.shape, dims, true).slice(this.ndim - shape.length));
   }
 }
@@ -326,4 +273,66 @@ export abstract class ReduceTensor extends ElementwiseTensor {
 function constantAtZero(x: Tensor, f: (x: Tensor) => Tensor, value: number): Tensor {
   const zero = x.eq(0);
   return f(x.maskedFill(zero, 1)).maskedFill(zero, value);
+}
+
+function attrsOf(
+  t: ReduceTensor,
+  what: string,
+  dim: Dims | undefined,
+  options: ReduceOptions,
+  known: string[] = [],
+): ReduceAttrs {
+  checkOptions(what, options, ["keepdim", ...known]);
+  const all = typeof dim === "object" && dim !== null && dim.length === 0;
+  const dims = wrapDims(what, all ? null : dim, t.ndim);
+  return { dims, keepdim: options.keepdim ?? false, shape: t.shape };
+}
+
+function extremes(
+  t: ReduceTensor,
+  name: "max" | "min",
+  dim: number,
+  options: ReduceOptions,
+): ValuesAndIndices {
+  checkOptions(name, options, ["keepdim"]);
+  const attrs = {
+    dim: wrapDim(name, dim, t.ndim),
+    keepdim: options.keepdim ?? false,
+    size: t.shape.at(dim) ?? 1,
+  };
+  const [values, indices] = call(ops[name], [self(t)], attrs) as [Tensor, Tensor];
+  return { values, indices };
+}
+
+function position(
+  t: ReduceTensor,
+  name: "argmax" | "argmin",
+  dim: number | null | undefined,
+  options: ReduceOptions,
+): Tensor {
+  checkOptions(name, options, ["keepdim"]);
+  const keepdim = options.keepdim ?? false;
+  if (dim !== undefined && dim !== null) {
+    return call(ops[name], [self(t)], { dim: wrapDim(name, dim, t.ndim), keepdim })[0]!;
+  }
+  const flat = self(t).detach().reshape(t.numel());
+  const y = call(ops[name], [flat], { dim: 0, keepdim: false })[0]!;
+  return keepdim ? y.reshape(t.shape.map(() => 1)) : y;
+}
+
+function variance(
+  t: ReduceTensor,
+  what: string,
+  dim: Dims | undefined,
+  options: VarOptions,
+): Tensor {
+  requireFloat(`the ${what}`, t);
+  const attrs = attrsOf(t, what, dim, options, ["correction", "unbiased"]);
+  const correction = options.correction ?? (options.unbiased === false ? 0 : 1);
+  return call(ops.var, [self(t)], { ...attrs, correction })[0]!;
+}
+
+function logical(t: ReduceTensor, op: TypedKernelOp<ReduceAttrs>, attrs: ReduceAttrs): Tensor {
+  const x = t.dtype === "bool" ? self(t) : t.ne(0);
+  return call(op, [x], attrs)[0]!;
 }
