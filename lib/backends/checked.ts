@@ -6,12 +6,16 @@ import { type Backend, describe, type Operand } from "../backend.ts";
 import { type DType, dtypes } from "../dtype.ts";
 import type { AnyOp, KernelOp } from "../ops/op.ts";
 import type { Tensor } from "../tensor/mod.ts";
+import { contiguousStrides } from "../shape.ts";
 import { allocate } from "../tensor/base.ts";
 import { referenceBackend } from "./reference.ts";
 
 /** Host memory only: the reference can then read and write the same storages. */
 function twin(t: Tensor): Tensor {
-  const copy = allocate(t.shape, t.dtype, t.device, t._strides, t._layout);
+  // A view with holes becomes row-major; its elements are then written by the op alone (fill).
+  const copy = t._layout < 2
+    ? allocate(t.shape, t.dtype, t.device, t._strides, t._layout)
+    : allocate(t.shape, t.dtype, t.device, contiguousStrides(t.shape), 0);
   const bytes = dtypes[t.dtype].bytes;
   if (t._layout < 2) {
     const from = new Uint8Array(t._memory as ArrayBuffer, t._start * bytes, t.numel() * bytes);

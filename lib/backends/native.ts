@@ -216,7 +216,11 @@ function halfKernel(
   noGrad(() => {
     const wideIns = ins.map((t) => t !== null && isHalf(t.dtype) ? castTo(t, "float32") : t);
     const wideOuts = outs.map((t) =>
-      isHalf(t.dtype) ? allocate(t.shape, "float32", t.device, t._strides, t._layout) : t
+      !isHalf(t.dtype)
+        ? t
+        : t._layout < 2
+        ? allocate(t.shape, "float32", t.device, t._strides, t._layout)
+        : allocate(t.shape, "float32", t.device, contiguousStrides(t.shape), 0) // a view with holes
     );
     kernel(wideIns, wideOuts, attrs);
     outs.forEach((t, i) => t !== wideOuts[i] && round(wideOuts[i]!, t));
