@@ -140,10 +140,10 @@ export const softmaxOps = declare({
         y.f[line] = Math.abs(max) === Infinity ? max : max + logSum;
       });
     },
-    saves: ["x", "y"],
-    vjp: ({ y: g }, { x, y }, a) => {
-      const shape = reduceShape(x.shape, [a.dim], true);
-      return [x.sub(y.reshape(shape)).exp().mul(g!.reshape(shape))];
-    },
+    // Not exp(x - y): y is rounded to its dtype, which a large y makes a large relative error.
+    saves: ["x"],
+    vjp: ({ y: g }, { x }, a) => [
+      x.softmax(a.dim).mul(g!.reshape(reduceShape(x.shape, [a.dim], true))),
+    ],
   }),
 });
