@@ -1,6 +1,7 @@
 // The backward pass: walks the recorded graph from the youngest node to the oldest, without recursion.
 // Gradients are the engine's own temporaries: each is given back to its pool as soon as it was used.
 
+import { checkOptions } from "../options.ts";
 import { setAutocast } from "../amp_mode.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { alias } from "../tensor/base.ts";
@@ -229,6 +230,7 @@ export function backward(
   grad: Tensor | null | undefined,
   options: BackwardOptions,
 ): void {
+  checkOptions("backward", options, ["retainGraph", "createGraph"]);
   const root = edgeOf(y);
   if (root === null) {
     throw new Error(
@@ -263,6 +265,7 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | null)[] {
+  checkOptions("grad", options, ["gradOutputs", "createGraph", "retainGraph", "allowUnused"]);
   const outs = Array.isArray(outputs) ? outputs as readonly Tensor[] : [outputs as Tensor];
   const ins = Array.isArray(inputs) ? inputs as readonly Tensor[] : [inputs as Tensor];
   const given = options.gradOutputs;
