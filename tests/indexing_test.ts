@@ -238,3 +238,13 @@ Deno.test("mistakes are named", () => {
   ];
   for (const [run, message] of errors) assertThrows(run, Error, message);
 });
+
+Deno.test("bools are added as a logical or", () => {
+  for (const device of [ndl.reference(), ...nativeDevices()]) {
+    const x = ndl.tensor([true, false, false, false], { device });
+    const src = ndl.tensor([true, true, false], { device });
+    const index = ndl.tensor([1n, 1n, 2n], { device });
+    assertEquals(x.scatterAdd(0, index, src).tolist(), [true, true, false, false]);
+    assertEquals(x.indexAdd(0, index, src).tolist(), [true, true, false, false]);
+  }
+});

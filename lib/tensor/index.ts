@@ -5,6 +5,7 @@
 import { call, checkInPlace, makeView, runInto } from "../dispatch.ts";
 import { isFloat } from "../dtype.ts";
 import { broadcast, numel, same, type Shape, show, wrapDim } from "../shape.ts";
+import { checkOptions } from "../options.ts";
 import { needsGrad } from "../autograd/graph.ts";
 import { gradEnabled } from "../autograd/mode.ts";
 import { checkIndexDType, indexOps as ops } from "../ops/index.ts";
@@ -239,6 +240,9 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor {
+    if (this.dtype === "bool" && src.dtype === "bool") {
+      return orOf(self(this), src, (x, y) => x.scatterAdd(dim, index, y));
+    }
     const { x, d, rest } = columnsOf("scatterAdd", self(this), dim, index);
     const values = sourceOf("scatterAdd", src, index, self(this));
     return rest(call(ops.scatterAdd, [index, values, x], { dim: d, size: x.shape[d] ?? 1 })[0]!);
@@ -263,6 +267,10 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   indexAdd(dim: number, index: Tensor, src: Tensor, options: { alpha?: number } = {}): Tensor {
+    checkOptions("indexAdd", options, ["alpha"]);
+    if (this.dtype === "bool" && src.dtype === "bool") {
+      return orOf(self(this), src, (x, y) => x.indexAdd(dim, index, y, options));
+    }
     const { x, d } = slotsOf("indexAdd", self(this), dim, index);
     const scaled = (options.alpha ?? 1) === 1 ? src : src.mul(options.alpha!);
     const slices = sameKind("indexAdd", scaled, self(this));
@@ -303,6 +311,7 @@ export abstract class IndexTensor extends LayoutTensor {
   nonzero(options: { asTuple: true }): Tensor[];
   /** Both forms. */
   nonzero(options: { asTuple?: boolean } = {}): Tensor | Tensor[] {
+    checkOptions("nonzero", options, ["asTuple"]);
     const found = positions(self(this));
     return options.asTuple === true
       ? this.shape.map((_, d) => found.select(1, d).contiguous())
@@ -356,6 +365,11 @@ interface Columns {
   readonly d: number;
   /** Puts a changed part back into (a copy of) the whole. */
   readonly rest: (part: Tensor) => Tensor;
+}
+
+/** Sums of bools are true where any term is: they are added as integers. */
+function orOf(x: Tensor, src: Tensor, add: (x: Tensor, src: Tensor) => Tensor): Tensor {
+  return add(x.to("int64"), src.to("int64")).to("bool");
 }
 
 /** Prepares an op with an index per element: the index may be smaller than the tensor in the other dims. */

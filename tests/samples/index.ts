@@ -195,7 +195,7 @@ export const indexSamples = {
     {
       inputs: [{ shape: [5, 3] }, positions([4], 5)],
       attrs: { rows: 5, padding: -1 },
-      dtypes: added,
+      dtypes: moved,
     },
     // Finite differences see the rows whose gradient is left out: kernels against reference only.
     {

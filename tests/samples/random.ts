@@ -36,18 +36,19 @@ export const randomSamples = {
     ...draws(["float32", "float64"], { mean: -1.5, std: 0.25 }),
   ],
   randomIntegers: [
-    ...draws(["int64", "int32", "uint8", "float32", "float64", "bool"], { low: 0, high: 100 }),
+    ...draws([...floats, "int64", "int32", "uint8", "bool"], { low: 0, high: 100 }),
     ...draws(["int64", "int32"], { low: -7, high: 8 }),
     ...draws(["int64", "float64"], { low: -(2 ** 52), high: 2 ** 52 }),
   ],
   bernoulli: [
-    ...draws(["float32", "float64", "float16", "bool", "int64", "int32", "uint8"], { p: 0.3 }).map((
-      s,
-    ) => ({ ...s, inputs: [null] })),
+    ...draws([...floats, "bool", "int64", "int32", "uint8"], { p: 0.3 }).map((s) => ({
+      ...s,
+      inputs: [null],
+    })),
     ...[0, 1, 1e-9].flatMap((p) =>
       draws(["float32"], { p }).map((s) => ({ ...s, inputs: [null] }))
     ),
-    ...(["float32", "float64", "float16"] as const).flatMap((dtype) =>
+    ...floats.flatMap((dtype) =>
       shapes.map((shape): OpSample => ({
         inputs: [{ shape, range: [0, 1] }],
         attrs: { seed: 3, offset: 9, shape, dtype, p: 0 },
