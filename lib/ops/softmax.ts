@@ -3,6 +3,7 @@
 
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
+import { isHalf } from "../dtype.ts";
 import { reduceShape } from "../shape.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 import { type DimAttrs, eachLine, splitAt } from "./reduce.ts";
@@ -140,10 +141,13 @@ export const softmaxOps = declare({
         y.f[line] = Math.abs(max) === Infinity ? max : max + logSum;
       });
     },
-    // Not exp(x - y): y is rounded to its dtype, which a large y makes a large relative error.
-    saves: ["x"],
-    vjp: ({ y: g }, { x }, a) => [
-      x.softmax(a.dim).mul(g!.reshape(reduceShape(x.shape, [a.dim], true))),
-    ],
+    saves: ["x", "y"],
+    vjp: ({ y: g }, { x, y }, a) => {
+      const shape = reduceShape(x.shape, [a.dim], true);
+      // The rounding of a large half y would be a large relative error of exp(x - y).
+      const half = isHalf(x.dtype), from = half ? x.to("float32") : x;
+      const sum = half ? from.logsumexp(a.dim) : y;
+      return [from.sub(sum.reshape(shape)).exp().to(x.dtype).mul(g!.reshape(shape))];
+    },
   }),
 });
