@@ -42,7 +42,8 @@ export interface MemoryCounts {
 const slabBytes = 8192; // small tensors share slabs: one survivor holds at most this much
 const largestPiece = 1024;
 const registerFrom = 64 * 1024;
-const registerBudget = 256 * 1024 * 1024;
+// Watched blocks stay allocated until finalizers run, which a loop that never awaits keeps from happening.
+const registerBudget = 64 * 1024 * 1024;
 const cacheLimit = 1024 * 1024 * 1024;
 const noticeLimit = 65536; // finalizers run between turns of the event loop: a loop without one must not pile them up
 

@@ -65,10 +65,10 @@ for (const [name, turn] of Object.entries(turns)) {
     ignore: device === undefined,
     async fn() {
       const { rss, counts } = await loop(device!.name, turn);
-      // 6 GiB pass through the loop; the budget of 256 MiB and V8's own slack are what may stay.
+      // 6 GiB pass through the loop; the budget of 64 MiB and V8's own slack are what may stay.
       assert(Math.max(...rss) < 700, `RSS reaches ${rss} MiB`);
       assert(rss[3]! < rss[1]! + 100, `RSS grows: ${rss} MiB`);
-      assert(counts.registered <= 256 * MiB, `${counts.registered} bytes are registered`);
+      assert(counts.registered <= 64 * MiB, `${counts.registered} bytes are registered`);
     },
   });
 }
@@ -175,12 +175,12 @@ Deno.test("a pool hands out what was given back, counts it, and caches at most 1
   assertEquals(pool.counts().cached, 1024 * MiB);
 });
 
-Deno.test("at most 256 MiB wait for finalizers, and counts are right after each release", () => {
+Deno.test("at most 64 MiB wait for finalizers, and counts are right after each release", () => {
   const before = hostPool.counts();
   const storages = Array.from({ length: 40 }, () => new Storage(ndl.reference(), 16 * MiB));
   for (const s of storages) s.retain();
   assertEquals(hostPool.counts().live, before.live + 640 * MiB);
-  assert(hostPool.counts().registered <= 256 * MiB);
+  assert(hostPool.counts().registered <= 64 * MiB);
   for (const s of storages) s.release();
   assertEquals(hostPool.counts().live, before.live);
   assertEquals(hostPool.counts().registered, before.registered);

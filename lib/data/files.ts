@@ -10,11 +10,13 @@ import { env } from "../env.ts";
 type FileSystem = typeof import("node:fs/promises");
 type Crypto = typeof import("node:crypto");
 type Url = typeof import("node:url");
+type Timers = typeof import("node:timers");
 
 interface Builtins {
   "node:fs/promises": FileSystem;
   "node:crypto": Crypto;
   "node:url": Url;
+  "node:timers": Timers;
 }
 
 /** One of the built-in modules that Deno and Node share; bundlers do not see it. */

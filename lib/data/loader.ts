@@ -14,6 +14,7 @@ import {
   describeDataset,
   type Sample,
 } from "./dataset.ts";
+import { builtin, hasFileSystem } from "./files.ts";
 import { epochOrder } from "./keyed_random.ts";
 import { isModuleSpec, loadSpec, type ModuleSpec, plainSpec } from "./module_spec.ts";
 import type { SampleKey } from "./pipeline.ts";
@@ -47,6 +48,15 @@ function checkCount(name: string, value: number, least: number): number {
     );
   }
   return value;
+}
+
+/**
+ * Lets the event loop turn once per batch: only then do finalizers recycle the memory of dropped batches and
+ * activations. (It costs microseconds; in a browser, where only timers could do it, nothing is done.)
+ */
+function eventLoopTurn(): Promise<void> | undefined {
+  if (!hasFileSystem()) return undefined;
+  return new Promise((resolve) => builtin("node:timers").setImmediate(resolve));
 }
 
 /**
@@ -190,6 +200,7 @@ export class DataLoader<S extends Sample = Sample, B = Batch<S>>
           this.#samples(dataset, indices, key);
         if (Array.isArray(samples)) yield this.#join(await Promise.all(samples));
         else yield samples.batch;
+        await eventLoopTurn();
       }
     } finally {
       this.#advance(epoch);
