@@ -136,8 +136,7 @@ export function prepare(flags: { device: string | null; seed: number }): ndl.Dev
 }
 
 /** The permissions that let an example use all there is. */
-const permissions =
-  "--allow-ffi=build --allow-env --allow-read --allow-write --allow-net";
+const permissions = "--allow-ffi=build --allow-env --allow-read --allow-write --allow-net";
 
 /**
  * Loads real data, or says loudly why not and makes the built-in set: of the usual length, or short where only the
