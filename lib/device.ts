@@ -1,7 +1,7 @@
 // Devices: names, availability with the reason when missing, and the default device.
 // A device is found and opened at first use; nothing happens when this module is imported.
 
-import { type Allocator, hostPool, type MemoryCounts } from "./storage.ts";
+import { type Allocator, hostPool } from "./storage.ts";
 import type { Backend } from "./backend.ts";
 import { referenceBackend } from "./backends/reference.ts";
 import { openNative } from "./backends/native.ts";
@@ -206,11 +206,6 @@ export function setNumThreads(n: number): void {
     throw new RangeError(`Cannot use ${n} threads: the count must be an integer from 1 to 1024`);
   }
   for (const d of allDevices) if (d.available) d.backend.setThreads(n);
-}
-
-/** Bytes held by tensors of `device`, as numbers. */
-export function memoryCounts(device: Device = defaultDevice()): MemoryCounts {
-  return device.allocator.counts();
 }
 
 /** Bytes held by tensors of `device`, as text. */

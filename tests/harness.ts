@@ -5,8 +5,10 @@ import { type DType, dtypes, isFloat, isInt } from "../lib/dtype.ts";
 import type { Device } from "../lib/device.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { allocate } from "../lib/tensor/base.ts";
-import { contiguousStrides, numel, orderedStrides, type Shape } from "../lib/shape.ts";
+import { numel, orderedStrides, type Shape } from "../lib/shape.ts";
 import { env } from "../lib/env.ts";
+import { layoutOps } from "../lib/ops/layout.ts";
+import type { ViewOp } from "../lib/ops/op.ts";
 import type { TensorSpec } from "./samples/sample.ts";
 
 /** Native devices that are there; those that NEEDLE_REQUIRE names must be. */
@@ -92,8 +94,6 @@ export function place(
   return t;
 }
 
-import { layoutOps } from "../lib/ops/layout.ts";
-import type { ViewOp } from "../lib/ops/op.ts";
 const windowOp = layoutOps.window as unknown as ViewOp<unknown>;
 
 /** Bounds for comparing with a reference. */
@@ -143,6 +143,3 @@ export function assertClose(
     );
   }
 }
-
-/** Row-major strides, for tests that compute positions. */
-export const rowMajor = contiguousStrides;
