@@ -23,6 +23,10 @@ export interface Allocator {
   take(bytes: number): Block;
   /** Returns a block for reuse. */
   give(block: Block): void;
+  /** Learns when `storage`, which has `block`, is dropped without having been released. */
+  watch(storage: Storage, block: Block): Lease | null;
+  /** Ends the lease of a storage that was released by counting; its block is given back next. */
+  unwatch(lease: Lease, block: Block): void;
   /** What is held. */
   counts(): MemoryCounts;
 }
@@ -60,9 +64,12 @@ export function sizeClass(bytes: number): number {
  * The record through which a finalizer learns that a storage is gone: with a block, which goes back to the pool, or
  * with a size alone, where V8 frees the memory itself. It is over when the storage was released in time.
  */
-interface Lease {
+export interface Lease {
+  /** What goes back to the pool. */
   block: Block | null;
+  /** Its size. */
   readonly bytes: number;
+  /** Whether the storage was released in time. */
   over: boolean;
 }
 
@@ -128,7 +135,6 @@ export class HostPool implements Allocator {
     return lease;
   }
 
-  /** Ends the lease of a storage that was released by counting; its block is given back next. */
   unwatch(lease: Lease, block: Block): void {
     if (lease === unheard) {
       this.#live += block.bytes;
@@ -202,7 +208,7 @@ export class Storage {
     this.memory = block.memory;
     this.base = block.base;
     this.device = device;
-    if (device.allocator === hostPool) this.#lease = hostPool.watch(this, block);
+    this.#lease = device.allocator.watch(this, block);
   }
 
   /** Counts one more owner. */
@@ -214,7 +220,7 @@ export class Storage {
   release(): void {
     if (--this.refs > 0) return;
     if (this.refs < 0) throw new Error("A storage was released more often than it was retained");
-    if (this.#lease !== null) hostPool.unwatch(this.#lease, this.#block!);
+    if (this.#lease !== null) this.device.allocator.unwatch(this.#lease, this.#block!);
     this.#lease = null;
     this.memory = released;
     this.device.allocator.give(this.#block!);

@@ -52,24 +52,32 @@ function mainOperand(op: ElementwiseOp): string {
     : 'typeof a !== "number" ? a : typeof b !== "number" ? b : c';
 }
 
-class NativeLibrary implements Backend {
+/** A library whose tensors are ArrayBuffers; cuda.ts derives the one with device memory from it. */
+export class NativeLibrary implements Backend {
   readonly name: string;
-  readonly #path: string;
+  protected readonly path: string;
+  readonly #host: boolean;
 
-  constructor(name: NativeBackend, path: string) {
+  constructor(name: string, path: string, host: boolean) {
     this.name = name;
-    this.#path = path;
-    const threads = env("NEEDLE_THREADS");
+    this.path = path;
+    this.#host = host;
+    const threads = host ? env("NEEDLE_THREADS") : undefined;
     if (threads !== undefined) this.setThreads(threads);
   }
 
   #open(op: ElementwiseOp | KernelOp): Call {
-    return openSymbol(this.#path, symbolOf(op.name), signature(op, true)) as Call;
+    return openSymbol(this.path, symbolOf(op.name), signature(op, this.#host)) as Call;
   }
 
-  #fail(op: { name: string }): never {
-    const text = lastError(this.#path) || "the native library gave no reason";
+  protected fail(op: { name: string }): never {
+    const text = lastError(this.path) || "the native library gave no reason";
     throw new RangeError(`Cannot ${op.name}: ${text}`);
+  }
+
+  /** A statement for generated functions: makes the call, which `library` and `fail` may surround. */
+  protected statement(call: string): string {
+    return `if (${call} !== 0) fail();`;
   }
 
   elementwise(op: ElementwiseOp): ElementwiseKernel {
@@ -88,21 +96,23 @@ class NativeLibrary implements Backend {
       "numel",
       "fail",
       "half",
+      "library",
       `return function ${op.name}_(a, b, c, y, dense) {
         const n = numel(y.shape);
         if (n === 0) return;
         const code = (${mainOperand(op)})._code${op.name === "cast" ? " | y._code << 8" : ""};
         ${converts ? "" : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`}
         const desc = dense ? null : strided([${operands.join(", ")}], y);
-        if (symbol(${args.join(", ")}, y._memory, y._start, code, n, desc) !== 0) fail();
+        ${this.statement(`symbol(${args.join(", ")}, y._memory, y._start, code, n, desc)`)}
       };`,
     );
     const kernel = make(
       this.#open(op),
       strided,
       numel,
-      () => this.#fail(op),
+      () => this.fail(op),
       half,
+      this,
     ) as ElementwiseKernel;
     return kernel;
   }
@@ -120,11 +130,12 @@ class NativeLibrary implements Backend {
     const make = new Function(
       "symbol",
       "fail",
+      "library",
       `return function ${op.name}_(i, o, code, n, desc) {
-        if (symbol(${args.join(", ")}, code, n, desc) !== 0) fail();
+        ${this.statement(`symbol(${args.join(", ")}, code, n, desc)`)}
       };`,
     );
-    const run = make(this.#open(op), () => this.#fail(op)) as (
+    const run = make(this.#open(op), () => this.fail(op), this) as (
       ins: readonly (Tensor | null)[],
       outs: readonly Tensor[],
       code: number,
@@ -159,12 +170,12 @@ class NativeLibrary implements Backend {
   synchronize(): void {}
 
   setThreads(n: number): void {
-    setLibraryThreads(this.#path, n);
+    setLibraryThreads(this.path, n);
   }
 
   info(): ReturnType<Backend["info"]> {
-    const { version, isa, threads, library } = libraryInfo(this.#path);
-    return { library: this.#path, version: `${library} ${version}`, threads, isa };
+    const { version, isa, threads, library } = libraryInfo(this.path);
+    return { library: this.path, version: `${library} ${version}`, threads, isa };
   }
 }
 
@@ -252,5 +263,5 @@ function disposeOthers(
 /** The backend of a native library, or the reason why it cannot be used. */
 export function openNative(name: NativeBackend): Backend | string {
   const found = locate(name);
-  return found.path === undefined ? found.reason : new NativeLibrary(name, found.path);
+  return found.path === undefined ? found.reason : new NativeLibrary(name, found.path, true);
 }
