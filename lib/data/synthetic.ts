@@ -6,6 +6,7 @@
  */
 import { checkOptions } from "../options.ts";
 import { sharedBytes } from "./dataset.ts";
+import { drawDigit, SIDE } from "./digits.ts";
 import { ImageDataset } from "./images.ts";
 import { KeyedRandom } from "./keyed_random.ts";
 import { TextDataset, Vocabulary } from "./ptb.ts";
@@ -120,71 +121,11 @@ export function syntheticCIFAR10(options: SyntheticOptions = {}): ImageDataset {
   );
 }
 
-/** The strokes of the digits on a seven-segment display: which of top, … bottom are lit. */
-const SEGMENTS: readonly (readonly [number, number, number, number])[] = [
-  [4, 8, 4, 20], // top: (y, x) to (y, x)
-  [4, 20, 14, 20],
-  [14, 20, 24, 20],
-  [24, 8, 24, 20], // bottom
-  [14, 8, 24, 8],
-  [4, 8, 14, 8],
-  [14, 8, 14, 20], // middle
-];
-const DIGITS = [
-  "012345",
-  "12",
-  "01643",
-  "01623",
-  "5612",
-  "05623",
-  "056234",
-  "012",
-  "0123456",
-  "012356",
-];
-
-/** How near a point is to a stroke, squared. */
-function distanceTo(
-  [y0, x0, y1, x1]: readonly [number, number, number, number],
-  y: number,
-  x: number,
-): number {
-  const dy = y1 - y0;
-  const dx = x1 - x0;
-  const along = ((y - y0) * dy + (x - x0) * dx) / (dy * dy + dx * dx);
-  const t = along < 0 ? 0 : along > 1 ? 1 : along;
-  return (y - y0 - t * dy) ** 2 + (x - x0 - t * dx) ** 2;
-}
-
-/** The ink of every digit on a grid of 28x28, from 0 to 1. */
-function digitGrids(): Float32Array[] {
-  return DIGITS.map((lit) => {
-    const grid = new Float32Array(28 * 28);
-    for (let y = 0; y < 28; y++) {
-      for (let x = 0; x < 28; x++) {
-        const near = Math.min(...[...lit].map((s) => distanceTo(SEGMENTS[Number(s)]!, y, x)));
-        grid[y * 28 + x] = Math.max(0, Math.min(1, 2.5 - Math.sqrt(near)));
-      }
-    }
-    return grid;
-  });
-}
-
-/** The value of a grid between its points. */
-function interpolate(grid: Float32Array, y: number, x: number): number {
-  const y0 = Math.floor(y);
-  const x0 = Math.floor(x);
-  if (y0 < 0 || x0 < 0 || y0 >= 27 || x0 >= 27) return 0;
-  const fy = y - y0;
-  const fx = x - x0;
-  const at = y0 * 28 + x0;
-  return (1 - fy) * ((1 - fx) * grid[at]! + fx * grid[at + 1]!) +
-    fy * ((1 - fx) * grid[at + 28]! + fx * grid[at + 29]!);
-}
+const DIGITS = Array.from({ length: 10 }, (_, digit) => String(digit));
 
 /**
- * Images in the size of MNIST, (1, 28, 28) of 10 classes: digits of a seven-segment display, turned,
- * sheared, scaled and shifted at random, under noise.
+ * Images in the size of MNIST, (1, 28, 28) of 10 classes: digits drawn with a computed pen, in several
+ * ways of writing, with random slant, proportions, bends and thickness.
  *
  * ```ts
  * import { syntheticMNIST } from "./synthetic.ts";
@@ -195,33 +136,8 @@ function interpolate(grid: Float32Array, y: number, x: number): number {
  * @throws {RangeError} If `length` is not a whole number from 0.
  */
 export function syntheticMNIST(options: SyntheticOptions = {}): ImageDataset {
-  const grids = digitGrids();
-  const draw: Draw = (target, label, random) => {
-    const angle = 0.25 * random.normal();
-    const shear = 0.2 * random.normal();
-    const zoom = 0.8 + 0.6 * random.uniform();
-    const cos = Math.cos(angle) * zoom;
-    const sin = Math.sin(angle) * zoom;
-    const centerY = 14 + 2 * random.normal();
-    const centerX = 14 + 2 * random.normal();
-    const ink = 150 + 105 * random.uniform();
-    for (let y = 0; y < 28; y++) {
-      for (let x = 0; x < 28; x++) {
-        const v = y - centerY;
-        const u = x - centerX + shear * v;
-        const value = interpolate(grids[label]!, 14 + cos * v - sin * u, 14 + sin * v + cos * u);
-        target[y * 28 + x] = toByte(ink * value + 60 * (random.uniform() - 0.5));
-      }
-    }
-  };
-  const classes = DIGITS.map((_, digit) => String(digit));
-  return makeImages(
-    "syntheticMNIST",
-    options,
-    { channels: 1, height: 28, width: 28 },
-    classes,
-    draw,
-  );
+  const size = { channels: 1, height: SIDE, width: SIDE };
+  return makeImages("syntheticMNIST", options, size, DIGITS, drawDigit);
 }
 
 /** Options of {@linkcode syntheticPTB}. */
