@@ -1,0 +1,158 @@
+// The C ABI of lib/abi.ts as kernels: each op's function is wrapped in a function generated for it (a call site shared
+// by two libraries is twenty times slower), with descriptors, memory orders and half types taken care of. native.ts
+// derives libraries from it that are opened with FFI, wasm.ts the WebAssembly module.
+
+import { tensorArguments } from "../abi.ts";
+import type { Backend, ElementwiseKernel, Operand, OpKernel } from "../backend.ts";
+import type { DeviceReport } from "../device.ts";
+import { isHalf } from "../dtype.ts";
+import { broadcastStrides, coalesce, numel } from "../shape.ts";
+import { rawChannelsLast, rawContiguous } from "../dispatch.ts";
+import type { ElementwiseOp, KernelOp } from "../ops/op.ts";
+import { elementwiseOps } from "../ops/elementwise.ts";
+import type { Tensor } from "../tensor/mod.ts";
+import { halfElementwise, halfKernel } from "./halves.ts";
+
+/** A function of the C ABI; 0 is success. */
+export type Call = (...args: unknown[]) => number;
+
+/** An expression for the tensor whose dtype selects the kernel. */
+function mainOperand(op: ElementwiseOp): string {
+  if (op.condition) return "y";
+  if (op.arity === 1) return "a";
+  return op.arity === 2
+    ? 'typeof a !== "number" ? a : b'
+    : 'typeof a !== "number" ? a : typeof b !== "number" ? b : c';
+}
+
+/** The descriptor of an elementwise call whose operands are not one flat run. */
+function stridesOf(operands: readonly Operand[], y: Tensor): ArrayLike<number> {
+  const none = new Array<number>(y.shape.length).fill(0);
+  const strides = operands.map((t) =>
+    typeof t === "number" ? none : broadcastStrides(t.shape, t._strides, y.shape)
+  );
+  return coalesce(y.shape, [...strides, y._strides]);
+}
+
+/** A backend whose kernels are functions of the C ABI. */
+export abstract class AbiBackend implements Backend {
+  abstract readonly name: string;
+  /** How generated code writes a base pointer that is null. */
+  protected readonly none: string = "null";
+
+  /** Opens the function of an op. */
+  protected abstract open(op: ElementwiseOp | KernelOp): Call;
+
+  /** Puts a descriptor where the next call finds it; returns the argument that says where. */
+  protected abstract describe(values: ArrayLike<number>): unknown;
+
+  /** Throws what the library says about its last error. */
+  protected abstract fail(op: { name: string }): never;
+
+  /** A statement for generated functions: makes the call, which `library` and `fail` may surround. */
+  protected statement(call: string): string {
+    return `if (${call} !== 0) fail();`;
+  }
+
+  elementwise(op: ElementwiseOp): ElementwiseKernel {
+    const operands = ["a", "b", "c"].slice(0, op.arity);
+    const converts = op.name === "cast" || op.name === "copy";
+    // A number stands in its offset argument, with a null base.
+    const args = op.arity === 1
+      ? ["a._memory, a._start"]
+      : operands.map((x) =>
+        `typeof ${x} === "number" ? ${this.none} : ${x}._memory, typeof ${x} === "number" ? ${x} : ${x}._start`
+      );
+    const half = (operands: Operand[], y: Tensor): void => halfElementwise(kernel, op, operands, y);
+    const make = new Function(
+      "symbol",
+      "strided",
+      "numel",
+      "fail",
+      "half",
+      "library",
+      `return function ${op.name}_(a, b, c, y, dense) {
+        const n = numel(y.shape);
+        if (n === 0) return;
+        const code = (${mainOperand(op)})._code${op.name === "cast" ? " | y._code << 8" : ""};
+        ${converts ? "" : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`}
+        const desc = dense ? ${this.none} : strided([${operands.join(", ")}], y);
+        ${this.statement(`symbol(${args.join(", ")}, y._memory, y._start, code, n, desc)`)}
+      };`,
+    );
+    const kernel = make(
+      this.open(op),
+      (operands: readonly Operand[], y: Tensor) => this.describe(stridesOf(operands, y)),
+      numel,
+      () => this.fail(op),
+      half,
+      this,
+    ) as ElementwiseKernel;
+    return kernel;
+  }
+
+  kernel(op: KernelOp): OpKernel {
+    const { inputs, outputs } = tensorArguments(op);
+    const args = [
+      ...inputs.map((_, i) =>
+        op.optional.includes(inputs[i]!)
+          ? `i[${i}] === null ? ${this.none} : i[${i}]._memory, i[${i}] === null ? 0 : i[${i}]._start`
+          : `i[${i}]._memory, i[${i}]._start`
+      ),
+      ...outputs.map((_, k) => `o[${k}]._memory, o[${k}]._start`),
+    ];
+    const make = new Function(
+      "symbol",
+      "fail",
+      "library",
+      `return function ${op.name}_(i, o, code, n, desc) {
+        ${this.statement(`symbol(${args.join(", ")}, code, n, desc)`)}
+      };`,
+    );
+    const run = make(this.open(op), () => this.fail(op), this) as (
+      ins: readonly (Tensor | null)[],
+      outs: readonly Tensor[],
+      code: number,
+      n: number,
+      desc: unknown,
+    ) => void;
+    const kernel: OpKernel = (ins, outs, attrs) => {
+      if (ins.some((t) => t !== null && isHalf(t.dtype)) || outs.some((t) => isHalf(t.dtype))) {
+        return halfKernel(kernel, op, ins, outs, attrs);
+      }
+      const ready = prepare(op, ins);
+      const code = (ready[0] ?? outs[0]!)._code | op.extraDTypes(ready, outs);
+      const first = outs[0] ?? ready[0]!;
+      run(ready, outs, code, first.numel(), this.describe(op.descriptor(ready, outs, attrs)));
+      for (let i = 0; i < ins.length; i++) {
+        if (ready[i] === ins[i]) continue;
+        if (op.mutates.includes(op.inputs[i]!)) assign(ins[i]!, ready[i]!);
+        ready[i]!.dispose();
+      }
+    };
+    return kernel;
+  }
+
+  abstract read(memory: object, byteOffset: number, bytes: number): Uint8Array;
+  abstract write(memory: object, byteOffset: number, data: Uint8Array): void;
+  abstract setThreads(n: number): void;
+  abstract info(): Omit<DeviceReport, "name" | "available">;
+
+  synchronize(): void {}
+}
+
+/** Inputs in the memory order that the kernel reads: copies where they are not. */
+function prepare(op: KernelOp, ins: readonly (Tensor | null)[]): (Tensor | null)[] {
+  return ins.map((t, i) => {
+    const name = op.inputs[i]!;
+    if (t === null || op.strided.includes(name)) return t;
+    return op.channelsLast.includes(name) ? rawChannelsLast(t) : rawContiguous(t);
+  });
+}
+
+/** `target = source`, of equal shape and dtype, in the memory of `target`. */
+function assign(target: Tensor, source: Tensor): void {
+  const kernel = elementwiseOps.copy.kernels[target.device.id] ??= target.device.backend
+    .elementwise(elementwiseOps.copy);
+  kernel(source, 0, 0, target, false);
+}
