@@ -14,8 +14,9 @@
 
 namespace needle {
 
-// Results of the exported functions; needle_last_error has the text of everything but kOk.
-enum Status : int32_t { kOk = 0, kOutOfMemory = 1, kInvalid = 2, kInternal = 3 };
+// Results of the exported functions; needle_last_error has the text of kOutOfMemory, kInvalid and kInternal.
+// kDeclined: there is no code for these half types here, nothing was done; the caller widens to float32.
+enum Status : int32_t { kOk = 0, kOutOfMemory = 1, kInvalid = 2, kInternal = 3, kDeclined = 4 };
 
 // Stores the text for needle_last_error and returns `status`, so that `return fail(...)` does both.
 [[gnu::format(printf, 2, 3)]] int32_t fail(int32_t status, const char* format, ...);
@@ -33,6 +34,8 @@ enum DType : int32_t {
   kUint8 = NEEDLE_UINT8,
   kBool = NEEDLE_BOOL,
 };
+
+inline bool is_half(DType dtype) { return dtype == kFloat16 || dtype == kBfloat16; }
 
 // The parts of the packed `dtypes` argument.
 inline DType main_dtype(int32_t dtypes) { return DType(dtypes & 0xff); }

@@ -377,6 +377,7 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
   const Conv s(desc);
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   if (main_dtype(dtypes) == kFloat32) {
     return conv2d(s, at<float>(x, x_off), at<float>(w, w_off), at<float>(bias, bias_off),
                   at<float>(y, y_off));
@@ -389,6 +390,7 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
                                           double dx_off, int32_t dtypes, double,
                                           const double* desc) noexcept {
   const Conv s(desc);
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   if (main_dtype(dtypes) == kFloat32) {
     return conv2d_input(s, at<float>(g, g_off), at<float>(w, w_off), at<float>(dx, dx_off));
   }
@@ -399,6 +401,7 @@ NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const vo
                                            double dw_off, int32_t dtypes, double,
                                            const double* desc) noexcept {
   const Conv s(desc);
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   if (main_dtype(dtypes) == kFloat32) {
     return conv2d_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));
   }

@@ -1,5 +1,5 @@
 // needle_matmul and needle_linear: strided and batched matrix products split over threads.
-// float32 and float64 run the register-tiled kernels; the integers run plain loops.
+// float32 and float64 run the register-tiled kernels; the integers run plain loops; halves are declined.
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -181,6 +181,9 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
       return matmul<float>(a, a_off, b, b_off, out, out_off, desc);
     case kFloat64:
       return matmul<double>(a, a_off, b, b_off, out, out_off, desc);
+    case kFloat16:
+    case kBfloat16:
+      return kDeclined;
     case kInt32:
       return matmul_integers<int32_t, uint32_t>(a, a_off, b, b_off, out, out_off, desc);
     case kInt64:
@@ -193,6 +196,7 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
 NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   if (main_dtype(dtypes) == kFloat32)
     return linear<float>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
   return linear<double>(x, x_off, w, w_off, bias, bias_off, y, y_off, desc);

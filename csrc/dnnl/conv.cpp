@@ -1,6 +1,7 @@
-// Convolution and its gradients through oneDNN, float32, on channels-last data; weights lie as (K, C/groups,
-// R, S) and are reordered to the primitive's layout at each call, which costs under 1 %. A convolution with a
-// single output pixel is a dense layer over the weights that meet the input, and runs as one matrix product.
+// Convolution and its gradients through oneDNN, float32 and bfloat16, on channels-last data; weights lie as
+// (K, C/groups, R, S) and are reordered to the primitive's layout at each call, which costs under 1 %. In
+// float32 a convolution with a single output pixel is a dense layer over the weights that meet the input, and
+// runs as one matrix product.
 // float64, empty tensors and shapes for which oneDNN has no fast kernel go to cpu/conv.cpp, compiled as
 // needle_cpu_*. desc: [N, C, H, W, K, R, S, P, Q, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups].
 #include <cstring>
@@ -23,19 +24,20 @@ enum Op : int64_t { kForward = 3, kForwardBias = 4, kInput = 5, kWeight = 6 };
 
 struct Shape {
   int64_t N, C, H, W, K, R, S, P, Q, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
+  dnnl_data_type_t type;
 
-  explicit Shape(const double* desc) {
+  Shape(const double* desc, DType dtype) : type(type_of(dtype)) {
     int64_t* const fields[] = {&N, &C,        &H,        &W,     &K,     &R,     &S,     &P,
                                &Q, &stride_h, &stride_w, &pad_h, &pad_w, &dil_h, &dil_w, &groups};
     for (int64_t* field : fields) *field = static_cast<int64_t>(*desc++);
   }
   bool empty() const { return N * C * H * W * K * R * S * P * Q == 0; }
   // One output pixel, and no more input pixels than weights that may meet them.
-  bool dense() const { return P * Q == 1 && groups == 1 && H * W <= R * S; }
+  bool dense() const { return type == dnnl_f32 && P * Q == 1 && groups == 1 && H * W <= R * S; }
   // Weight gradients over few pixels and many channels: our im2col product is 1.3 times as fast.
-  bool deep() const { return P * Q <= 16 && C * K >= 65536 && groups == 1; }
+  bool deep() const { return type == dnnl_f32 && P * Q <= 16 && C * K >= 65536 && groups == 1; }
   // Input gradients of few channels: oneDNN computes 16 all the same, and ours is up to 6 times as fast.
-  bool narrow() const { return C <= 8 && K * R * S >= 256 && groups == 1; }
+  bool narrow() const { return type == dnnl_f32 && C <= 8 && K * R * S >= 256 && groups == 1; }
 };
 
 // The formats to try for the two activations, best first; `any` leaves the choice to oneDNN. Its brgemm
@@ -55,7 +57,7 @@ constexpr Formats kSmallStrided[] = {kBlocked, kLastFree, kFree};
 constexpr int64_t kSmallImage = 32;  // output pixels
 
 const Formats (&candidates(Op op, const Shape& s))[3] {
-  if (s.P * s.Q > kSmallImage || s.groups > 1) return kLarge;
+  if (s.P * s.Q > kSmallImage || s.groups > 1 || s.type == dnnl_bf16) return kLarge;
   const bool strided = s.stride_h > 1 || s.stride_w > 1;
   return op == kInput && strided && s.C % 16 == 0 && s.K % 16 == 0 ? kSmallStrided : kSmall;
 }
@@ -68,8 +70,10 @@ dnnl_status_t describe(Op op, const Shape& s, Formats formats, dnnl_primitive_de
   const dnnl_dims_t before = {s.pad_h, s.pad_w};
   const dnnl_dims_t after = {(s.P - 1) * s.stride_h + (s.R - 1) * s.dil_h + 1 - s.H - s.pad_h,
                              (s.Q - 1) * s.stride_w + (s.S - 1) * s.dil_w + 1 - s.W - s.pad_w};
-  const Layout src(4, src_dims, formats.src), dst(4, dst_dims, formats.dst), bias(1, bias_dims, dnnl_a);
-  const Layout weights(s.groups > 1 ? 5 : 4, s.groups > 1 ? group_dims : dense_dims, dnnl_format_tag_any);
+  const Layout src(s.type, 4, src_dims, formats.src), dst(s.type, 4, dst_dims, formats.dst),
+      bias(s.type, 1, bias_dims, dnnl_a);
+  const Layout weights(s.type, s.groups > 1 ? 5 : 4, s.groups > 1 ? group_dims : dense_dims,
+                       dnnl_format_tag_any);
   dnnl_primitive_desc_t forward = nullptr;
   dnnl_status_t status = dnnl_convolution_forward_primitive_desc_create(
       &forward, engine(), dnnl_forward_training, dnnl_convolution_direct, src.get(), weights.get(),
@@ -107,8 +111,9 @@ dnnl_status_t create(Primitive* primitive, Op op, const Shape& s) {
   const dnnl_dims_t src_dims = {s.N, s.C, s.H, s.W}, dst_dims = {s.N, s.K, s.P, s.Q}, bias_dims = {s.K};
   const dnnl_dims_t dense_dims = {s.K, s.C, s.R, s.S};
   const dnnl_dims_t group_dims = {s.groups, s.K / s.groups, s.C / s.groups, s.R, s.S};
-  const Layout src(4, src_dims, dnnl_nhwc), dst(4, dst_dims, dnnl_nhwc), bias(1, bias_dims, dnnl_a);
-  const Layout weights(s.groups > 1 ? 5 : 4, s.groups > 1 ? group_dims : dense_dims,
+  const Layout src(s.type, 4, src_dims, dnnl_nhwc), dst(s.type, 4, dst_dims, dnnl_nhwc),
+      bias(s.type, 1, bias_dims, dnnl_a);
+  const Layout weights(s.type, s.groups > 1 ? 5 : 4, s.groups > 1 ? group_dims : dense_dims,
                        s.groups > 1 ? dnnl_goihw : dnnl_oihw);
   switch (op) {
     case kForward:
@@ -139,7 +144,7 @@ dnnl_status_t create(Primitive* primitive, Op op, const Shape& s) {
 // The primitive for a shape, or null where our own kernels are to be used.
 Primitive* primitive_for(Op op, const Shape& s) {
   const Key key = {{op, thread_count(), s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.P, s.Q, s.stride_h, s.stride_w,
-                    s.pad_h, s.pad_w, s.dil_h, s.dil_w, s.groups}};
+                    s.pad_h, s.pad_w, s.dil_h, s.dil_w, s.groups, s.type}};
   bool fresh = false;
   Primitive* primitive = find(key, &fresh);
   // An entry that could not be created stays empty, so that the search is not repeated.
@@ -222,7 +227,11 @@ int32_t dense_weight(const Shape& s, const float* g, const float* x, float* dw) 
   return kOk;
 }
 
-void* data(const float* p) { return const_cast<float*>(p); }
+// An element of a tensor of `dtype`; null for an optional tensor that was left out.
+void* element(const void* base, double offset, DType dtype) {
+  if (base == nullptr) return nullptr;
+  return static_cast<char*>(const_cast<void*>(base)) + static_cast<int64_t>(offset) * dtype_bytes(dtype);
+}
 
 }  // namespace
 }  // namespace needle::onednn
@@ -233,13 +242,17 @@ using namespace needle::onednn;
 NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double count, const double* desc) noexcept {
-  const Shape s(desc);
-  const float *px = at<float>(x, x_off), *pw = at<float>(w, w_off), *pb = at<float>(bias, bias_off);
-  if (main_dtype(dtypes) == kFloat32 && !s.empty()) {
+  const DType dtype = main_dtype(dtypes);
+  const Shape s(desc, dtype);
+  if (supported(dtype) && !s.empty()) {
     join_team();
-    if (s.dense()) return dense_forward(s, px, pw, pb, at<float>(y, y_off));
-    if (Primitive* primitive = primitive_for(pb == nullptr ? kForward : kForwardBias, s)) {
-      void* const args[] = {data(px), data(pw), at<float>(y, y_off), data(pb)};
+    if (s.dense()) {
+      return dense_forward(s, at<float>(x, x_off), at<float>(w, w_off), at<float>(bias, bias_off),
+                           at<float>(y, y_off));
+    }
+    if (Primitive* primitive = primitive_for(bias == nullptr ? kForward : kForwardBias, s)) {
+      void* const args[] = {element(x, x_off, dtype), element(w, w_off, dtype), element(y, y_off, dtype),
+                            element(bias, bias_off, dtype)};
       return primitive->run(args);
     }
   }
@@ -249,12 +262,13 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
 NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const void* w, double w_off, void* dx,
                                           double dx_off, int32_t dtypes, double count,
                                           const double* desc) noexcept {
-  const Shape s(desc);
-  if (main_dtype(dtypes) == kFloat32 && !s.empty() && (s.dense() || !s.narrow())) {
+  const DType dtype = main_dtype(dtypes);
+  const Shape s(desc, dtype);
+  if (supported(dtype) && !s.empty() && (s.dense() || !s.narrow())) {
     join_team();
     if (s.dense()) return dense_input(s, at<float>(g, g_off), at<float>(w, w_off), at<float>(dx, dx_off));
     if (Primitive* primitive = primitive_for(kInput, s)) {
-      void* const args[] = {data(at<float>(g, g_off)), data(at<float>(w, w_off)), at<float>(dx, dx_off)};
+      void* const args[] = {element(g, g_off, dtype), element(w, w_off, dtype), element(dx, dx_off, dtype)};
       return primitive->run(args);
     }
   }
@@ -264,12 +278,13 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
 NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const void* x, double x_off, void* dw,
                                            double dw_off, int32_t dtypes, double count,
                                            const double* desc) noexcept {
-  const Shape s(desc);
-  if (main_dtype(dtypes) == kFloat32 && !s.empty() && (s.dense() || !s.deep())) {
+  const DType dtype = main_dtype(dtypes);
+  const Shape s(desc, dtype);
+  if (supported(dtype) && !s.empty() && (s.dense() || !s.deep())) {
     join_team();
     if (s.dense()) return dense_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));
     if (Primitive* primitive = primitive_for(kWeight, s)) {
-      void* const args[] = {data(at<float>(g, g_off)), data(at<float>(x, x_off)), at<float>(dw, dw_off)};
+      void* const args[] = {element(g, g_off, dtype), element(x, x_off, dtype), element(dw, dw_off, dtype)};
       return primitive->run(args);
     }
   }

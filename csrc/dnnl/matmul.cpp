@@ -1,8 +1,8 @@
 // Matrix products through oneDNN: dnnl_sgemm where the second factor is read along its rows, the matmul
 // primitive where it is transposed and large (sgemm repacks it slowly there), for batches and for a fused
-// bias. The choice depends on the shape alone. Small and thin products, other dtypes, strides that BLAS
-// cannot express and empty products go to our own kernels: cpu/matmul.cpp, compiled under the names
-// needle_cpu_*.
+// bias; bfloat16 always by the primitive. The choice depends on the shape alone. Small and thin products,
+// other dtypes, strides that BLAS cannot express and empty products go to our own kernels: cpu/matmul.cpp,
+// compiled under the names needle_cpu_*.
 #include <algorithm>
 #include <cstring>
 
@@ -26,7 +26,8 @@ constexpr int64_t kPrimitiveElements = 65536;
 
 // Our own kernels are as fast or faster up to this many multiply-adds (64^3: twice as fast, 512^3: 5 %), and
 // where the inner size is small (640x100x10000: 1.6 times).
-bool ours(int64_t m, int64_t n, int64_t k) {
+bool ours(DType dtype, int64_t m, int64_t n, int64_t k) {
+  if (dtype != kFloat32) return k == 0;
   constexpr double kLargeProduct = 512.0 * 512.0 * 512.0;
   constexpr int64_t kSmallInner = 256;
   return k <= kSmallInner || double(m) * double(n) * double(k) <= kLargeProduct;
@@ -53,6 +54,7 @@ int64_t row_stride(Stored s) { return s.form == 'N' ? s.ld : 1; }
 int64_t col_stride(Stored s) { return s.form == 'N' ? 1 : s.ld; }
 
 struct Product {
+  dnnl_data_type_t type;
   int64_t m, n, k;
   Stored a, b;
   // The batch: `count` products, with these strides (0: the same matrix every time).
@@ -71,8 +73,9 @@ dnnl_status_t create(Primitive* primitive, const Product& p, bool bias) {
   const dnnl_dims_t bt = {p.b_step == 0 ? p.k * p.n : p.b_step, row_stride(p.b), col_stride(p.b)};
   const dnnl_dims_t ct = {p.m * p.n, p.n, 1}, one_strides = {p.n, p.n, 1};
   const int skip = p.count == 1 ? 1 : 0;  // a single product is two-dimensional
-  const Layout a(3 - skip, as + skip, at + skip), b(3 - skip, bs + skip, bt + skip);
-  const Layout c(3 - skip, cs + skip, ct + skip), row(3 - skip, ones + skip, one_strides + skip);
+  const Layout a(p.type, 3 - skip, as + skip, at + skip), b(p.type, 3 - skip, bs + skip, bt + skip);
+  const Layout c(p.type, 3 - skip, cs + skip, ct + skip),
+      row(p.type, 3 - skip, ones + skip, one_strides + skip);
   dnnl_primitive_desc_t desc = nullptr;
   const dnnl_status_t status = dnnl_matmul_primitive_desc_create(
       &desc, engine(), a.get(), b.get(), bias ? row.get() : nullptr, c.get(), attributes());
@@ -86,9 +89,9 @@ dnnl_status_t create(Primitive* primitive, const Product& p, bool bias) {
   return primitive->create(desc, arguments, bias ? 4 : 3);
 }
 
-int32_t run(const Product& p, const float* a, const float* b, const float* bias, float* c) {
+int32_t run(const Product& p, const void* a, const void* b, const void* bias, void* c) {
   const Key key = {{bias == nullptr ? kMatmul : kLinear, thread_count(), p.m, p.n, p.k, p.a.form, p.a.ld,
-                    p.b.form, p.b.ld, p.count, p.a_step, p.b_step}};
+                    p.b.form, p.b.ld, p.count, p.a_step, p.b_step, p.type}};
   bool fresh = false;
   Primitive* primitive = find(key, &fresh);
   if (fresh) {
@@ -98,7 +101,7 @@ int32_t run(const Product& p, const float* a, const float* b, const float* bias,
       return check(status, "matmul");
     }
   }
-  void* const data[] = {const_cast<float*>(a), const_cast<float*>(b), c, const_cast<float*>(bias)};
+  void* const data[] = {const_cast<void*>(a), const_cast<void*>(b), c, const_cast<void*>(bias)};
   return primitive->run(data);
 }
 
@@ -107,7 +110,7 @@ int32_t run(const Product& p, const float* a, const float* b, const float* bias,
 int32_t gemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a,
              int64_t lda, const float* b, int64_t ldb, bool add, float* c) {
   if (b_transposed && !a_transposed && !add && n * k >= kPrimitiveElements) {
-    return run({m, n, k, {'N', lda}, {'T', ldb}, 1, 0, 0}, a, b, nullptr, c);
+    return run({dnnl_f32, m, n, k, {'N', lda}, {'T', ldb}, 1, 0, 0}, a, b, nullptr, c);
   }
   return check(dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb,
                           add ? 1.0f : 0.0f, c, n),
@@ -140,9 +143,10 @@ Batch merged(int ndim, const double* shape, const double* a_strides, const doubl
   return batch;
 }
 
-int32_t multiply(const Product& p, const float* a, const float* b, float* c) {
-  if (p.count > 1) return run(p, a, b, nullptr, c);
-  return gemm(p.a.form == 'T', p.b.form == 'T', p.m, p.n, p.k, a, p.a.ld, b, p.b.ld, false, c);
+int32_t multiply(const Product& p, const void* a, const void* b, void* c) {
+  if (p.count > 1 || p.type != dnnl_f32) return run(p, a, b, nullptr, c);
+  return gemm(p.a.form == 'T', p.b.form == 'T', p.m, p.n, p.k, static_cast<const float*>(a), p.a.ld,
+              static_cast<const float*>(b), p.b.ld, false, static_cast<float*>(c));
 }
 
 }  // namespace
@@ -159,16 +163,18 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
   const Stored sa = stored(m, k, static_cast<int64_t>(desc[3]), static_cast<int64_t>(desc[4]));
   const Stored sb = stored(k, n, static_cast<int64_t>(desc[5]), static_cast<int64_t>(desc[6]));
   const int ndim = static_cast<int>(desc[7]);
-  if (main_dtype(dtypes) != kFloat32 || count == 0 || ours(m, n, k) || sa.form == 0 || sb.form == 0 ||
+  const DType dtype = main_dtype(dtypes);
+  if (!supported(dtype) || count == 0 || ours(dtype, m, n, k) || sa.form == 0 || sb.form == 0 ||
       ndim > kMaxBatchDims) {
     return needle_cpu_matmul(a, a_off, b, b_off, out, out_off, dtypes, count, desc);
   }
   join_team();
-  const auto* pa = at<float>(a, a_off);
-  const auto* pb = at<float>(b, b_off);
-  auto* pc = at<float>(out, out_off);
+  const int64_t bytes = dtype_bytes(dtype);
+  const char* pa = at<char>(a, a_off * double(bytes));
+  const char* pb = at<char>(b, b_off * double(bytes));
+  char* pc = at<char>(out, out_off * double(bytes));
   Batch batch = merged(ndim, desc + 8, desc + 8 + ndim, desc + 8 + 2 * ndim);
-  Product p = {m, n, k, sa, sb, 1, 0, 0};
+  Product p = {type_of(dtype), m, n, k, sa, sb, 1, 0, 0};
   const int last = batch.ndim - 1;
   if (last >= 0 && (batch.a[last] != 0 || batch.b[last] != 0)) {
     batch.ndim = last;
@@ -184,12 +190,12 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
   int64_t index[kMaxBatchDims] = {};
   for (;;) {
     if (const int32_t status = multiply(p, pa, pb, pc); status != kOk) return status;
-    pc += p.count * p.m * n;
+    pc += p.count * p.m * n * bytes;
     int d = batch.ndim - 1;
     for (; d >= 0; d--) {
-      pa += batch.a[d], pb += batch.b[d];
+      pa += batch.a[d] * bytes, pb += batch.b[d] * bytes;
       if (++index[d] < batch.size[d]) break;
-      pa -= batch.a[d] * batch.size[d], pb -= batch.b[d] * batch.size[d];
+      pa -= batch.a[d] * batch.size[d] * bytes, pb -= batch.b[d] * batch.size[d] * bytes;
       index[d] = 0;
     }
     if (d < 0) return kOk;
@@ -201,18 +207,19 @@ NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, 
                                     double count, const double* desc) noexcept {
   const auto rows = static_cast<int64_t>(desc[0]), in = static_cast<int64_t>(desc[1]);
   const auto out = static_cast<int64_t>(desc[2]);
-  if (main_dtype(dtypes) != kFloat32 || count == 0 || ours(rows, out, in)) {
+  const DType dtype = main_dtype(dtypes);
+  if (!supported(dtype) || count == 0 || ours(dtype, rows, out, in)) {
     return needle_cpu_linear(x, x_off, w, w_off, bias, bias_off, y, y_off, dtypes, count, desc);
   }
   join_team();
-  const auto* px = at<float>(x, x_off);
-  const auto* pw = at<float>(w, w_off);
-  auto* py = at<float>(y, y_off);
-  if (bias == nullptr) return gemm(false, true, rows, out, in, px, in, pw, in, false, py);
-  const auto* pb = at<float>(bias, bias_off);
-  if (rows * in * out >= kPrimitiveElements) {
-    return run({rows, out, in, {'N', in}, {'T', in}, 1, 0, 0}, px, pw, pb, py);
+  if (bias == nullptr && dtype == kFloat32) {
+    return gemm(false, true, rows, out, in, at<float>(x, x_off), in, at<float>(w, w_off), in, false,
+                at<float>(y, y_off));
   }
-  for (int64_t r = 0; r < rows; r++) std::memcpy(py + r * out, pb, static_cast<size_t>(out) * sizeof(float));
-  return gemm(false, true, rows, out, in, px, in, pw, in, true, py);
+  const auto bytes = static_cast<double>(dtype_bytes(dtype));
+  const char* px = at<char>(x, x_off * bytes);
+  const char* pw = at<char>(w, w_off * bytes);
+  const char* pb = at<char>(bias, bias_off * bytes);
+  return run({type_of(dtype), rows, out, in, {'N', in}, {'T', in}, 1, 0, 0}, px, pw, pb,
+             at<char>(y, y_off * bytes));
 }

@@ -6,8 +6,6 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "../common.h"
-
 namespace needle::onednn {
 namespace {
 
@@ -45,12 +43,12 @@ size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool Key::operator==(const Key& other) const { return std::memcmp(place, other.place, sizeof place) == 0; }
 
-Layout::Layout(int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
-  dnnl_memory_desc_create_with_tag(&desc_, ndim, dims, dnnl_f32, tag);
+Layout::Layout(dnnl_data_type_t type, int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
+  dnnl_memory_desc_create_with_tag(&desc_, ndim, dims, type, tag);
 }
 
-Layout::Layout(int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides) {
-  dnnl_memory_desc_create_with_strides(&desc_, ndim, dims, dnnl_f32, strides);
+Layout::Layout(dnnl_data_type_t type, int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides) {
+  dnnl_memory_desc_create_with_strides(&desc_, ndim, dims, type, strides);
 }
 
 Layout::~Layout() {
@@ -64,6 +62,12 @@ dnnl_engine_t engine() {
     return e;
   }();
   return cpu;
+}
+
+bool supported(DType dtype) {
+  static const bool bfloat16 =
+      (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+  return dtype == kFloat32 || (dtype == kBfloat16 && bfloat16);
 }
 
 dnnl_primitive_attr_t attributes() {

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common.h"
+
 namespace needle::onednn {
 
 // What makes one primitive differ from another. Unused places are zero.
@@ -22,8 +24,8 @@ struct Key {
 class Layout {
  public:
   Layout() = default;
-  Layout(int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag);      // float32 in a named format
-  Layout(int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides);  // float32, strides in elements
+  Layout(dnnl_data_type_t type, int ndim, const dnnl_dims_t dims, dnnl_format_tag_t tag);
+  Layout(dnnl_data_type_t type, int ndim, const dnnl_dims_t dims, const dnnl_dims_t strides);  // in elements
   Layout(const Layout&) = delete;
   Layout& operator=(const Layout&) = delete;
   ~Layout();
@@ -76,6 +78,12 @@ class Primitive {
 };
 
 dnnl_engine_t engine();
+
+// Whether the kernels here take `dtype`: float32, and bfloat16 where the processor multiplies it (AVX512-BF16
+// or AMX; elsewhere float32 is faster).
+bool supported(DType dtype);
+
+inline dnnl_data_type_t type_of(DType dtype) { return dtype == kBfloat16 ? dnnl_bf16 : dnnl_f32; }
 
 // Attributes shared by all primitives: scratch memory comes from us.
 dnnl_primitive_attr_t attributes();

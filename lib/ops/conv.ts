@@ -167,6 +167,7 @@ const conv2d: TypedKernelOp<ConvAttrs> = kernel({
   optional: ["bias"],
   outputs: ["y"],
   channelsLast: ["x"],
+  halves: true,
   infer: ({ x, w, bias }, a: ConvAttrs) => {
     checkConv("conv2d", x, w, bias, a);
     return [image([x.shape[0]!, w.shape[0]!, ...convSize(spatial(x), spatial(w), a)], x.dtype)];
@@ -190,6 +191,7 @@ const conv2dInput: TypedKernelOp<ConvInputAttrs> = kernel({
   inputs: ["g", "w"],
   outputs: ["dx"],
   channelsLast: ["g"],
+  halves: true,
   infer: ({ g, w }, a: ConvInputAttrs) => {
     checkFloat("conv2dInput", g, w);
     return [image([g.shape[0]!, w.shape[1]! * a.groups, ...a.size], g.dtype)];
@@ -209,6 +211,7 @@ const conv2dWeight: TypedKernelOp<ConvWeightAttrs> = kernel({
   inputs: ["g", "x"],
   outputs: ["dw"],
   channelsLast: ["g", "x"],
+  halves: true,
   infer: ({ g, x }, a: ConvWeightAttrs) => {
     checkFloat("conv2dWeight", g, x);
     return [{ shape: [g.shape[1]!, x.shape[1]! / a.groups, ...a.kernel], dtype: g.dtype }];

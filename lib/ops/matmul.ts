@@ -98,6 +98,7 @@ export const matmulOps = declare({
     inputs: ["a", "b"],
     outputs: ["y"],
     strided: ["a", "b"],
+    halves: true,
     infer: ({ a, b }, _: Record<never, never>) => {
       checkMatmul("matmul", a, b);
       const batch = broadcast("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
@@ -156,6 +157,7 @@ export const matmulOps = declare({
     inputs: ["x", "w"],
     optional: ["bias"],
     outputs: ["y"],
+    halves: true,
     infer: ({ x, w, bias }, _: Record<never, never>) => {
       checkLinear(x, w, bias);
       return [{ shape: [...x.shape.slice(0, -1), w.shape[0]!], dtype: x.dtype }];

@@ -169,6 +169,8 @@ export interface KernelOp {
   readonly channelsLast: readonly string[];
   /** Inputs that are written in place. */
   readonly mutates: readonly string[];
+  /** Native libraries may take float16 and bfloat16 (summing in float32, rounding once), or decline a call. */
+  readonly halves: boolean;
   readonly infer: (
     inputs: readonly (Tensor | null)[],
     attrs: never,
@@ -218,6 +220,7 @@ export interface KernelDef<
   readonly strided?: readonly (I | Opt)[];
   readonly channelsLast?: readonly (I | Opt)[];
   readonly mutates?: readonly I[];
+  readonly halves?: boolean;
   /** Checks the inputs (they arrive in the order of `inputs`, then `optional`) and sizes the results. */
   readonly infer: (
     inputs: Named<Tensor, I> & Named<Tensor | null, Opt>,
@@ -288,6 +291,7 @@ export function kernel<
     strided: def.strided ?? [],
     channelsLast: def.channelsLast ?? [],
     mutates: def.mutates ?? [],
+    halves: def.halves ?? false,
     infer: (ins, attrs) => def.infer(named(inputs, ins) as In, attrs),
     descriptor: (ins, outs, attrs) =>
       def.descriptor(named(inputs, ins) as In, named(results, outs) as Out, attrs),
