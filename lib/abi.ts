@@ -11,6 +11,7 @@
 import { dtypeNames, dtypes } from "./dtype.ts";
 import type { AnyOp, ElementwiseOp, KernelOp } from "./ops/op.ts";
 import { symbolOf } from "./ops/op.ts";
+import { fusedInputs, fusedOutputs } from "./lazy.ts";
 import { ops } from "./ops/mod.ts";
 
 // Raise when the meaning of a descriptor changes while all signatures stay.
@@ -40,6 +41,29 @@ export function signature(op: NativeOp, host: boolean): Deno.ForeignFunction {
   const parameters: Deno.NativeType[] = [];
   for (let i = 0; i < inputs.length + outputs.length; i++) parameters.push(base, "f64");
   return { parameters: [...parameters, "i32", "f64", "buffer"], result: "i32" };
+}
+
+const numbers = new Map<NativeOp, number>();
+
+/** The place of an op in the header's list: its number in fused programs. */
+export function opNumber(op: NativeOp): number {
+  if (numbers.size === 0) nativeOps().forEach((o, i) => numbers.set(o, i));
+  return numbers.get(op)!;
+}
+
+/** The FFI signature of `needle_fused`. */
+export function fusedSignature(): Deno.ForeignFunction {
+  const parameters: Deno.NativeType[] = [];
+  for (let i = 0; i < fusedInputs + fusedOutputs; i++) parameters.push("buffer", "f64");
+  return { parameters: [...parameters, "buffer"], result: "i32" };
+}
+
+function fusedPrototype(): string {
+  const list = (count: number, type: string, name: string): string[] =>
+    Array.from({ length: count }, (_, i) => `${type} ${name}${i}, double ${name}${i}_off`);
+  const args = [...list(fusedInputs, "const void*", "in"), ...list(fusedOutputs, "void*", "out")];
+  return "/* A program of elementwise ops in one pass; libraries for host memory have it. */\n" +
+    `NEEDLE_API int32_t needle_fused(${args.join(", ")}, const double* desc) NEEDLE_NOEXCEPT;`;
 }
 
 function snake(name: string): string {
@@ -77,6 +101,7 @@ function body(): string {
     "NEEDLE_API int32_t needle_last_error(void* text, double capacity) NEEDLE_NOEXCEPT;",
     "NEEDLE_API int32_t needle_info(void* text, double capacity) NEEDLE_NOEXCEPT;",
     "NEEDLE_API int32_t needle_set_threads(int32_t n) NEEDLE_NOEXCEPT;",
+    fusedPrototype(),
     "",
     "#define NEEDLE_FOR_EACH_OP(X) \\",
     ...native.map((op, i) => `  X(${symbolOf(op.name)})${i + 1 < native.length ? " \\" : ""}`),

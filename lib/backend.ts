@@ -4,6 +4,7 @@
 import type { AnyOp, ElementwiseOp, KernelOp } from "./ops/op.ts";
 import type { Tensor } from "./tensor/mod.ts";
 import type { DeviceReport } from "./device.ts";
+import type { FusedProgram } from "./lazy.ts";
 
 /** A tensor, or a number in its place. */
 export type Operand = Tensor | number;
@@ -28,6 +29,9 @@ export type OpKernel = (
   attrs: never,
 ) => void;
 
+/** Evaluates a fused elementwise expression. */
+export type FusedKernel = (program: FusedProgram) => void;
+
 /** What a device can do. */
 export interface Backend {
   /** Name of the device. */
@@ -36,6 +40,8 @@ export interface Backend {
   elementwise(op: ElementwiseOp): ElementwiseKernel;
   /** The kernel of any other op. */
   kernel(op: KernelOp): OpKernel;
+  /** Evaluates several elementwise ops in one pass; a backend without it computes each at once. */
+  readonly fused?: FusedKernel;
   /** Bytes of a storage's memory, for reading; valid until the next allocation. */
   read(memory: object, byteOffset: number, bytes: number): Uint8Array;
   /** Copies `data` into a storage's memory. */

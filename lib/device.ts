@@ -2,7 +2,7 @@
 // A device is found and opened at first use; nothing happens when this module is imported.
 
 import { type Allocator, hostPool } from "./storage.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, FusedKernel } from "./backend.ts";
 import { referenceBackend } from "./backends/reference.ts";
 import { openNative } from "./backends/native.ts";
 import { checkedBackend } from "./backends/checked.ts";
@@ -79,6 +79,11 @@ export class Device {
       throw new Error(`Device "${this.name}" is not available: ${this.#reason}`);
     }
     return this.#backend;
+  }
+
+  /** @internal Evaluates fused expressions; null where ops are computed at once. */
+  get fused(): FusedKernel | null {
+    return this.backend.fused ?? null;
   }
 
   /** What is known about this device. */

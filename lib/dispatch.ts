@@ -7,6 +7,7 @@ import {
   channelsLastStrides,
   contiguousStrides,
   memoryOrder,
+  numel,
   orderedStrides,
   same,
   type Shape,
@@ -18,6 +19,7 @@ import type { ElementwiseKernel, Operand, OpKernel } from "./backend.ts";
 import type { ElementwiseOp, KernelOp, OutputSpec, TypedKernelOp, ViewOp } from "./ops/op.ts";
 import { elementwiseOps } from "./ops/elementwise.ts";
 import { layoutOps } from "./ops/layout.ts";
+import { defer, isLazy } from "./lazy.ts";
 import { allocate, makeTensor, TensorBase } from "./tensor/base.ts";
 import type { Tensor } from "./tensor/mod.ts";
 import { needsGrad } from "./autograd/graph.ts";
@@ -118,9 +120,15 @@ function elementwise(op: ElementwiseOp, a: Operand, b: Operand, c: Operand): Ten
         b._data.device === a._data.device && same(b.shape, a.shape));
     if (plain && typeof c === "number" && a._layout < 2) {
       if (a._layout === 0 || typeof b === "number" || same(a._strides, b._strides)) {
-        const device = a._data.device;
-        const y = allocate(a.shape, a.dtype, device, a._strides, a._layout);
-        elementwiseKernel(op, device)(a, b, c, y, true);
+        const device = a._data.device, n = numel(a.shape);
+        let y: Tensor;
+        if (isLazy(device, a.dtype, n)) {
+          const operands = op.arity === 1 ? [a] : [a, b];
+          y = defer(op, operands, a.dtype, a.shape, a.dtype, device, a._strides, a._layout, n);
+        } else {
+          y = allocate(a.shape, a.dtype, device, a._strides, a._layout);
+          elementwiseKernel(op, device)(a, b, c, y, true);
+        }
         if (gradEnabled() && op.grads !== "nondifferentiable") recordElementwise(op, a, b, c, y);
         return y;
       }
@@ -170,14 +178,20 @@ function elementwiseGeneral(op: ElementwiseOp, a: Operand, b: Operand, c: Operan
   const model = allDense(shape, operands);
   const strides = model !== null ? model._strides : resultStrides(shape, operands);
   const out = op.result === "bool" ? "bool" : dtype;
-  const y = makeOutput({ shape, dtype: out, strides }, device);
-  elementwiseKernel(op, device)(
-    operands[0]!,
-    operands[1] ?? 0,
-    operands[2] ?? 0,
-    y,
-    model !== null,
-  );
+  const n = numel(shape);
+  let y: Tensor;
+  if (model !== null && isLazy(device, dtype, n)) {
+    y = defer(op, operands, dtype, shape, out, device, strides, model._layout, n);
+  } else {
+    y = makeOutput({ shape, dtype: out, strides }, device);
+    elementwiseKernel(op, device)(
+      operands[0]!,
+      operands[1] ?? 0,
+      operands[2] ?? 0,
+      y,
+      model !== null,
+    );
+  }
   if (gradEnabled() && op.grads !== "nondifferentiable") {
     recordElementwise(op, operands[0]!, operands[1] ?? 0, operands[2] ?? 0, y);
   }
@@ -295,10 +309,13 @@ function runRecorded<A>(
   const on = device ?? commonDevice(op.name, inputs);
   const specs = op.infer(inputs, attrs as never);
   const results = specs.map((s) => makeOutput(s, on));
-  opKernel(op, on)(inputs, results, attrs as never);
-  for (let i = 0; i < op.mutates.length; i++) {
-    inputs[op.inputs.indexOf(op.mutates[i]!)]!._data.version++;
+  if (op.mutates.length > 0) {
+    beginWrites(
+      inputs,
+      op.mutates.map((x) => inputs[op.inputs.indexOf(x)]!),
+    );
   }
+  opKernel(op, on)(inputs, results, attrs as never);
   const visible = op.outputs.length;
   if (gradEnabled() && op.vjp !== "nondifferentiable") {
     if (inputs.some((t) => t !== null && needsGrad(t))) {
@@ -312,6 +329,12 @@ function runRecorded<A>(
   }
   for (let i = visible; i < results.length; i++) results[i]!.dispose();
   return results.length === visible ? results : results.slice(0, visible);
+}
+
+/** Before a kernel that writes `written`: pending work among its inputs is done, other such work keeps what it reads. */
+function beginWrites(inputs: readonly (Operand | null)[], written: readonly Tensor[]): void {
+  for (const t of inputs) if (t !== null && isTensor(t)) void t._memory;
+  for (const t of written) t._data.beginWrite();
 }
 
 /** A view: another handle on the storage of `t`, recorded. */
@@ -395,8 +418,8 @@ export function inPlace(
   if (recorded && !replace && readsFirst(op)) source = operands.map((x) => x === t ? copy(t) : x);
   const dense = allDense(t.shape, operands) !== null && t._layout < 2 &&
     operands.every((x) => !isTensor(x) || x._layout === t._layout && same(x._strides, t._strides));
+  beginWrites(operands, [t]);
   elementwiseKernel(op, device)(operands[0]!, operands[1] ?? 0, operands[2] ?? 0, t, dense);
-  t._data.version++;
   if (recorded) {
     recordAssignment(t, new ElementwiseNode(op, source[0]!, source[1] ?? 0, source[2] ?? 0, t));
   }
@@ -416,6 +439,7 @@ export function runInto<A>(
   outputs: readonly Tensor[],
   attrs: A,
 ): void {
+  beginWrites(inputs, outputs);
   opKernel(op, outputs[0]!.device)(inputs, outputs, attrs as never);
 }
 
@@ -428,7 +452,6 @@ export function fillInPlace(t: Tensor, value: number): Tensor {
     );
   }
   runInto(layoutOps.fill, [], [t], { value, shape: t.shape, dtype: t.dtype });
-  t._data.version++;
   if (gradEnabled() && needsGrad(t)) recordAssignment(t, new ConstantNode());
   return t;
 }

@@ -70,6 +70,16 @@ export const VARIABLES = {
     doc: "1: every op also runs on the reference backend and the results are compared",
     reader: "typescript",
   },
+  NEEDLE_EAGER: {
+    kind: "flag",
+    doc: "1: every elementwise op is computed at once instead of fused with those that follow",
+    reader: "typescript",
+  },
+  NEEDLE_LAZY_FROM: {
+    kind: "count",
+    doc: "Elements from which elementwise results stay pending until they are read (4096)",
+    reader: "typescript",
+  },
   NEEDLE_PROFILE: {
     kind: "string",
     doc: "File for a Chrome trace of all kernels of the program; a table goes to stderr at the end",

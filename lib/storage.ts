@@ -186,29 +186,104 @@ export class HostPool implements Allocator {
 /** The pool of all devices whose tensors live in host memory. */
 export const hostPool: HostPool = new HostPool();
 
+/** Work that will fill a storage: an elementwise expression that nobody has read yet (lib/lazy.ts). */
+export interface Deferred {
+  /** Whether somebody saved the elements: they must survive the evaluation of what is computed from them. */
+  wanted: boolean;
+  /** Computes the storage's elements; afterwards it is an ordinary storage. */
+  run(): void;
+  /** Forgets the work: nobody wants the elements any more. */
+  drop(): void;
+}
+
+/**
+ * The contents of a storage at one version, for deferred work that reads them: the storage itself until somebody
+ * writes it in place, then a copy made just before.
+ */
+export class Reading {
+  /** Where the contents are. */
+  storage: Storage;
+  /** Operands of deferred work that read them; each is also counted in `storage.refs`. */
+  readers = 0;
+
+  /** The contents of `storage` as they are now. */
+  constructor(storage: Storage) {
+    this.storage = storage;
+  }
+}
+
 /** Counted memory shared by tensors; the version counts in-place writes. */
 export class Storage {
   /** What native calls take as the base pointer. */
   memory: Memory;
   /** Byte offset of the first element. */
   readonly base: number;
-  /** Counted owners: handles and saved tensors. */
+  /** Usable bytes that were asked for. */
+  readonly bytes: number;
+  /** Counted owners: handles, saved tensors, deferred work that reads it. */
   refs = 0;
   /** Number of in-place writes so far. */
   version = 0;
   /** Number of in-place writes that changed the recorded graph: views recorded earlier are stale. */
   epoch = 0;
   readonly device: Device;
-  readonly #block: Block | null;
+  /** The work that has to be done before the elements can be read, or null. */
+  deferred: Deferred | null;
+  /** Whom deferred work reads in this storage's place. */
+  #reading: Reading | null = null;
+  #block: Block | null = null;
   #lease: Lease | null = null;
 
-  constructor(device: Device, bytes: number) {
-    const block = device.allocator.take(bytes);
+  /** With `deferred`, memory is taken only when the work is done; then it must begin at offset 0. */
+  constructor(device: Device, bytes: number, deferred: Deferred | null = null) {
+    this.device = device;
+    this.bytes = bytes;
+    this.deferred = deferred;
+    if (deferred === null) {
+      const block = device.allocator.take(bytes);
+      this.#block = block;
+      this.memory = block.memory;
+      this.base = block.base;
+      this.#lease = device.allocator.watch(this, block);
+    } else {
+      this.memory = absent;
+      this.base = 0;
+    }
+  }
+
+  /** Takes the memory of deferred work; does nothing where it was taken already. */
+  reserve(): void {
+    if (this.#block !== null) return;
+    // Smaller blocks are cut from slabs and need not begin at offset 0.
+    const block = this.device.allocator.take(Math.max(this.bytes, largestPiece + 1));
     this.#block = block;
     this.memory = block.memory;
-    this.base = block.base;
-    this.device = device;
-    this.#lease = device.allocator.watch(this, block);
+    this.#lease = this.device.allocator.watch(this, block);
+  }
+
+  /** The contents as they are now, for deferred work: it counts itself as a reader and as an owner. */
+  reading(): Reading {
+    return this.#reading ??= new Reading(this);
+  }
+
+  /** Must precede every write in place: does deferred work on this storage, and saves what other such work reads. */
+  beginWrite(): void {
+    this.deferred?.run();
+    this.version++;
+    const reading = this.#reading;
+    if (reading === null) return;
+    this.#reading = null;
+    if (reading.readers === 0) return;
+    const { device, bytes } = this;
+    const copy = new Storage(device, bytes);
+    device.backend.write(
+      copy.memory,
+      copy.base,
+      device.backend.read(this.memory, this.base, bytes),
+    );
+    copy.refs = reading.readers;
+    this.refs -= reading.readers;
+    reading.storage = copy;
   }
 
   /** Counts one more owner. */
@@ -220,12 +295,16 @@ export class Storage {
   release(): void {
     if (--this.refs > 0) return;
     if (this.refs < 0) throw new Error("A storage was released more often than it was retained");
-    if (this.#lease !== null) this.device.allocator.unwatch(this.#lease, this.#block!);
+    const { deferred } = this;
+    this.deferred = null;
+    deferred?.drop();
+    this.memory = absent;
+    if (this.#block === null) return;
+    if (this.#lease !== null) this.device.allocator.unwatch(this.#lease, this.#block);
     this.#lease = null;
-    this.memory = released;
-    this.device.allocator.give(this.#block!);
+    this.device.allocator.give(this.#block);
   }
 }
 
-// Stands in for memory that was given back, so that a use after release fails instead of reading foreign data.
-const released: Memory = Object.freeze({});
+// Stands in for memory that was given back or is not there yet, so that its use fails instead of reading foreign data.
+const absent: Memory = Object.freeze({});

@@ -71,14 +71,6 @@ const char* refuse_integers(BinaryOp op, DType dtype, const void* b, int64_t n) 
   }
 }
 
-// A power with a small number as exponent is a cheaper op of the same meaning; false: there is none.
-bool simple_power(double exponent, DType dtype, UnaryOp& op) {
-  if (dtype != kFloat32 && dtype != kFloat64) return false;
-  if (exponent == 2) return op = kOp_square, true;
-  if (exponent == -1) return op = kOp_reciprocal, true;
-  return false;
-}
-
 int32_t binary(BinaryOp op, int64_t cost, const void* a, double a_off, const void* b, double b_off, void* y,
                double y_off, int32_t dtypes, double n, const double* desc) {
   const DType dtype = main_dtype(dtypes);

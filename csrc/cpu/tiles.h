@@ -3,6 +3,7 @@
 // result.
 #pragma once
 #include "kernels/copy.h"
+#include "kernels/elementwise.h"
 #include "strided.h"
 
 namespace needle {
@@ -34,6 +35,14 @@ struct Operand {
 };
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// A power with a small number as exponent is a cheaper op of the same meaning; false: there is none.
+inline bool simple_power(double exponent, DType dtype, UnaryOp& op) {
+  if (dtype != kFloat32 && dtype != kFloat64) return false;
+  if (exponent == 2) return op = kOp_square, true;
+  if (exponent == -1) return op = kOp_reciprocal, true;
+  return false;
+}
 
 // All operands contiguous, or numbers.
 template <int N, typename Kernel>

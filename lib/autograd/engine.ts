@@ -71,7 +71,9 @@ function deliver(node: Node, index: number, g: Tensor, createGraph: boolean): vo
     return;
   }
   // An expanded gradient (that of a sum) repeats elements: it cannot be added to in place.
-  const own = before._storage!.refs === 1 && before._layout < 2;
+  // A pending one is added to in the same pass that computes it.
+  const own = before._storage!.refs === 1 && before._layout < 2 &&
+    before._storage!.deferred === null;
   if (!createGraph && own && before.dtype === g.dtype) {
     before.add_(g);
   } else {
@@ -91,6 +93,7 @@ function runHooks(node: Node, index: number, g: Tensor): Tensor {
 
 /** Adds `g` into a leaf's grad; takes the memory over where nobody else holds it. */
 function accumulate(leaf: Tensor, g: Tensor, createGraph: boolean, shared: boolean): void {
+  void g._memory; // a pending gradient would keep what it is computed from
   const before = leaf._grad;
   if (before === null) {
     leaf._setGrad(

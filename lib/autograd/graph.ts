@@ -88,6 +88,7 @@ export class SavedTensor {
     this.storage = tensor._storage!;
     this.version = this.storage.version;
     this.storage.retain();
+    if (this.storage.deferred !== null) this.storage.deferred.wanted = true;
   }
 
   /** The tensor as it was saved. Throws if its storage was written since. */

@@ -1,8 +1,9 @@
 // One class for all native libraries: opens an op's symbol at first use, on tensors that are ArrayBuffers or the
 // device's own pointers. abi_backend.ts makes kernels of them.
 
-import { signature } from "../abi.ts";
-import type { Backend } from "../backend.ts";
+import { fusedSignature, signature } from "../abi.ts";
+import type { Backend, FusedKernel } from "../backend.ts";
+import { fusedInputs, fusedOutputs, type FusedProgram } from "../lazy.ts";
 import { type ElementwiseOp, type KernelOp, symbolOf } from "../ops/op.ts";
 import { env } from "../env.ts";
 import { AbiBackend, type Call } from "./abi_backend.ts";
@@ -21,6 +22,7 @@ let block = new Float64Array(256);
 /** A library whose tensors are ArrayBuffers; cuda.ts derives the one with device memory from it. */
 export class NativeLibrary extends AbiBackend {
   readonly name: string;
+  readonly fused?: FusedKernel;
   protected readonly path: string;
   readonly #host: boolean;
 
@@ -29,6 +31,7 @@ export class NativeLibrary extends AbiBackend {
     this.name = name;
     this.path = path;
     this.#host = host;
+    if (host) this.fused = this.#fusedKernel();
     const threads = host ? env("NEEDLE_THREADS") : undefined;
     if (threads !== undefined) this.setThreads(threads);
   }
@@ -49,6 +52,14 @@ export class NativeLibrary extends AbiBackend {
     throw new RangeError(`Cannot ${op.name}: ${text}`);
   }
 
+  #fusedKernel(): FusedKernel {
+    let run: ((program: FusedProgram) => number) | null = null;
+    return (program) => {
+      run ??= fusedCall(this.path);
+      if (run(program) !== 0) this.fail({ name: "evaluate a fused expression" });
+    };
+  }
+
   read(memory: object, byteOffset: number, bytes: number): Uint8Array {
     return new Uint8Array(memory as ArrayBuffer, byteOffset, bytes);
   }
@@ -65,6 +76,16 @@ export class NativeLibrary extends AbiBackend {
     const { version, isa, threads, library } = libraryInfo(this.path);
     return { library: this.path, version: `${library} ${version}`, threads, isa };
   }
+}
+
+/** A wrapper of `needle_fused` for the library at `path`. */
+function fusedCall(path: string): (p: FusedProgram) => number {
+  const symbol = openSymbol(path, "needle_fused", fusedSignature());
+  const args = [
+    ...Array.from({ length: fusedInputs }, (_, i) => `p.inputs[${i}], p.inputStarts[${i}]`),
+    ...Array.from({ length: fusedOutputs }, (_, i) => `p.outputs[${i}], 0`),
+  ];
+  return new Function("symbol", `return (p) => symbol(${args.join(", ")}, p.descriptor);`)(symbol);
 }
 
 /** The backend of a native library, or the reason why it cannot be used. */

@@ -106,9 +106,11 @@ export abstract class TensorBase {
     return this._storage;
   }
 
-  /** @internal Base pointer of native calls. */
+  /** @internal Base pointer of native calls; pending work on the elements is done first. */
   get _memory(): Memory {
-    return this._data.memory;
+    const storage = this._data;
+    if (storage.deferred !== null) storage.deferred.run();
+    return storage.memory;
   }
 
   /** Where this tensor lives. */
@@ -350,7 +352,8 @@ export abstract class TensorBase {
         } to a scalar: it has ${this.numel()} elements`,
       );
     }
-    const { memory, base, device } = this._data;
+    const memory = this._memory;
+    const { base, device } = this._data;
     const bytes = dtypes[this.dtype].bytes;
     const raw = device.backend.read(memory, base + this._offset * bytes, bytes);
     const x = viewOf(this.dtype, raw.buffer, raw.byteOffset, 1)[0]!;

@@ -19,5 +19,6 @@ import type { Tensor } from "./mod.ts";
  * ```
  */
 export function evaluate(...tensors: readonly Tensor[]): void {
+  for (let i = 0; i < tensors.length; i++) void tensors[i]!._memory;
   for (let i = 0; i < tensors.length; i++) tensors[i]!.device.backend.synchronize();
 }

@@ -203,7 +203,6 @@ export abstract class IndexTensor extends LayoutTensor {
       (needsGrad(t) || (src !== null && needsGrad(src)));
     if (!recorded && view._layout === 0 && src?._data !== view._data) {
       runInto(ops.indexCopy, [view, rows, src], [view], attrs);
-      view._data.version++;
     } else view.copy_(call(ops.indexCopy, [view, rows, src], attrs)[0]!);
     rows.dispose();
     return t;

@@ -39,7 +39,6 @@ function draw(t: Tensor): { seed: number; offset: number; shape: Shape; dtype: D
 function inPlace(t: Tensor, fill: (y: Tensor) => void): Tensor {
   if (t._layout === 0) {
     fill(t);
-    t._data.version++;
     return t;
   }
   const y = allocate(t.shape, t.dtype, t.device, contiguousStrides(t.shape), 0);

@@ -1,0 +1,354 @@
+// Lazy evaluation of elementwise ops: results of large ones stay pending expressions until somebody reads their
+// memory; then the whole expression runs in one pass, tile by tile in L1 cache (csrc/cpu/fused.cpp), and only what
+// others still need of it is written. Read lib/dispatch.ts first (who defers) and lib/storage.ts (who asks).
+//
+// The rules:
+// - Pending is a property of the storage: handles and views on it are ordinary tensors, and reading the memory of any
+//   of them (TensorBase._memory) evaluates it. Nothing else in the library knows.
+// - An expression holds counted references to what it reads. A write in place to that first saves a copy for it.
+// - Results that autograd saved, or that another pending expression reads too, are written along with the result
+//   that was asked for. Others are not written; if they are used again after all, they are computed once more, and
+//   written then: at most twice the work of eager evaluation, never more.
+// - Only floating point ops are deferred, which cannot fail; so errors are raised where the op is called.
+
+import type { ElementwiseOp } from "./ops/op.ts";
+import type { Operand } from "./backend.ts";
+import type { Tensor } from "./tensor/mod.ts";
+import { type Deferred, type Memory, type Reading, Storage } from "./storage.ts";
+import type { Device } from "./device.ts";
+import { type DType, dtypes } from "./dtype.ts";
+import type { Shape } from "./shape.ts";
+import { type Layout, makeTensor } from "./tensor/base.ts";
+import { opNumber } from "./abi.ts";
+import { env } from "./env.ts";
+
+/** Limits of a program; csrc/cpu/fused.cpp has the same. */
+export const fusedInputs = 8, fusedOutputs = 4;
+const largestSteps = 16;
+
+// From this many elements on deferring pays: below, bookkeeping costs more than a pass over L1.
+const usualThreshold = 4096;
+
+let threshold: number | null = null;
+
+/** The smallest number of elements that is deferred; Infinity where laziness is switched off. */
+function lazyFrom(): number {
+  return threshold ??= env("NEEDLE_EAGER") ? Infinity : env("NEEDLE_LAZY_FROM") ?? usualThreshold;
+}
+
+let paused = 0;
+
+/** Runs every op at once until the returned function is called (profiles want to see single ops). */
+export function pauseLazy(): () => void {
+  paused++;
+  return () => void paused--;
+}
+
+/** Whether an elementwise op on `n` elements of `dtype` is deferred on `device`. */
+export function isLazy(device: Device, dtype: DType, n: number): boolean {
+  return n >= lazyFrom() && paused === 0 && (dtype === "float32" || dtype === "float64") &&
+    device.fused !== null;
+}
+
+/** A program for one evaluation, as `Backend.fused` takes it. */
+export interface FusedProgram {
+  /** Base pointers of the inputs, then null up to the limit. */
+  readonly inputs: (Memory | null)[];
+  /** Their first elements. */
+  readonly inputStarts: number[];
+  /** Base pointers of the outputs, then null. */
+  readonly outputs: (Memory | null)[];
+  /** The program in the layout that csrc/cpu/fused.cpp documents. */
+  readonly descriptor: Float64Array;
+}
+
+const program: FusedProgram = {
+  inputs: new Array<Memory | null>(fusedInputs).fill(null),
+  inputStarts: new Array<number>(fusedInputs).fill(0),
+  outputs: new Array<Memory | null>(fusedOutputs).fill(null),
+  descriptor: new Float64Array(5 + fusedInputs + 2 * 3 * largestSteps * 2 + 6 * largestSteps),
+};
+
+let passes = 0;
+
+/** One pending elementwise op: what it computes, and from what. */
+class Expression implements Deferred {
+  readonly op: ElementwiseOp;
+  readonly operands: readonly Operand[];
+  /** Per operand where its elements are; null for numbers. */
+  readonly readings: (Reading | null)[] = [];
+  /** Code of the dtype it computes in. */
+  readonly code: number;
+  readonly n: number;
+  /** Upper bounds of the steps and inputs of the whole expression. */
+  readonly size: number;
+  readonly leaves: number;
+  storage!: Storage;
+  result!: Tensor;
+  /** Autograd saved the result. */
+  wanted = false;
+  /** It was computed on the way to another result, without being written. */
+  passed = false;
+  /** The collection that visited it last, how often it is read there, and its place. */
+  mark = 0;
+  uses = 0;
+  place = 0;
+
+  constructor(op: ElementwiseOp, operands: readonly Operand[], code: number, n: number) {
+    this.op = op;
+    this.operands = operands;
+    this.code = code;
+    this.n = n;
+    for (;;) {
+      const inner = operands.map((t) => pendingOf(t, n));
+      let size = 1, leaves = 0, largest = -1;
+      for (let i = 0; i < operands.length; i++) {
+        const e = inner[i]!;
+        if (e !== null) {
+          size += e.size;
+          leaves += e.leaves;
+          if (largest < 0 || e.size > inner[largest]!.size) largest = i;
+        } else if (typeof operands[i] !== "number") leaves++;
+      }
+      this.size = size;
+      this.leaves = leaves;
+      if (largest < 0 || (size <= largestSteps && leaves <= fusedInputs)) break;
+      inner[largest]!.run();
+    }
+    for (let i = 0; i < operands.length; i++) {
+      const t = operands[i]!;
+      if (typeof t === "number") {
+        this.readings.push(null);
+        continue;
+      }
+      const reading = t._data.reading();
+      reading.readers++;
+      t._data.refs++;
+      this.readings.push(reading);
+    }
+  }
+
+  /** The expression of operand `i` where that is still pending. */
+  inner(i: number): Expression | null {
+    return (this.readings[i]?.storage.deferred ?? null) as Expression | null;
+  }
+
+  drop(): void {
+    for (const reading of this.readings) {
+      if (reading === null) continue;
+      reading.readers--;
+      reading.storage.release();
+    }
+    this.readings.length = 0;
+  }
+
+  run(): void {
+    let steps = collect(this);
+    let outputs = written(steps, this);
+    while (outputs.length > fusedOutputs) {
+      outputs[0]!.run();
+      steps = collect(this);
+      outputs = written(steps, this);
+    }
+    for (const e of outputs) e.storage.reserve();
+    const { device } = this.storage;
+    if (steps.length === 1) this.#alone(device);
+    else {
+      try {
+        encode(steps, outputs);
+        device.fused!(program);
+      } finally {
+        program.inputs.fill(null);
+        program.outputs.fill(null);
+      }
+    }
+    for (const e of steps) e.passed = true;
+    for (const e of outputs) {
+      e.storage.deferred = null;
+      e.drop();
+    }
+  }
+
+  /** A single op: its own kernel does it with less to prepare. */
+  #alone(device: Device): void {
+    const { op, storage } = this;
+    const given = this.operands.map((t, i) => {
+      if (typeof t === "number") return t;
+      const { storage } = this.readings[i]!;
+      return t._storage === storage
+        ? t
+        : makeTensor(storage, t.shape, t._strides, t._offset, t.dtype, t._layout);
+    });
+    const own = this.result._storage === storage;
+    const y = own
+      ? this.result
+      : makeTensor(storage, this.result.shape, this.result._strides, 0, this.result.dtype, -1);
+    storage.deferred = null; // so that the kernel finds memory to write
+    try {
+      const kernel = op.kernels[device.id] ??= device.backend.elementwise(op);
+      kernel(given[0]!, given[1] ?? 0, given[2] ?? 0, y, true);
+    } finally {
+      storage.deferred = this;
+      given.forEach((t, i) => t !== this.operands[i] && (t as Tensor).dispose());
+      if (!own) y.dispose();
+    }
+  }
+}
+
+/**
+ * The pending expression of `t`, if a program on `n` elements can compute it on the way; else null, and what is
+ * pending of it is evaluated now.
+ */
+function pendingOf(t: Operand, n: number): Expression | null {
+  if (typeof t === "number") return null;
+  const e = t._data.deferred as Expression | null;
+  if (e === null) return null;
+  if (!e.passed && e.n === n && t._start === 0) return e;
+  e.run();
+  return null;
+}
+
+/** The pending expressions that `root` needs, in an order in which they can be computed; root is the last. */
+function collect(root: Expression): Expression[] {
+  const pass = ++passes;
+  const steps: Expression[] = [];
+  const visit = (e: Expression): void => {
+    e.mark = pass;
+    e.uses = 0;
+    for (let i = 0; i < e.readings.length; i++) {
+      const inner = e.inner(i);
+      if (inner === null) continue;
+      if (inner.mark !== pass) visit(inner);
+      inner.uses++;
+    }
+    e.place = steps.length;
+    steps.push(e);
+  };
+  visit(root);
+  return steps;
+}
+
+/** Those of `steps` whose results are written: what others need, then the root. */
+function written(steps: readonly Expression[], root: Expression): Expression[] {
+  const outputs: Expression[] = [];
+  for (const e of steps) {
+    if (e !== root && (e.wanted || e.storage.reading().readers > e.uses)) outputs.push(e);
+  }
+  outputs.push(root);
+  return outputs;
+}
+
+/** Writes the program of `steps` for the backend. */
+function encode(steps: readonly Expression[], outputs: readonly Expression[]): void {
+  const { inputs, inputStarts, descriptor } = program;
+  const codes: number[] = [], constants: number[] = []; // constants: code, value
+  for (const e of steps) {
+    for (let i = 0; i < e.operands.length; i++) {
+      const t = e.operands[i]!;
+      if (typeof t === "number") {
+        if (constantAt(constants, e.code, t) < 0) constants.push(e.code, t);
+      } else if (e.inner(i) === null) {
+        const { storage } = e.readings[i]!;
+        if (inputAt(codes, storage, t) >= 0) continue;
+        inputs[codes.length] = storage.memory;
+        inputStarts[codes.length] = startIn(storage, t);
+        codes.push(t._code);
+      }
+    }
+  }
+  const last = lastUses(steps);
+  const firstResult = codes.length + constants.length / 2;
+  let at = 5;
+  for (const code of codes) descriptor[at++] = code;
+  let tiles = 0;
+  for (let k = 0; k < constants.length; k += 2) {
+    descriptor[at++] = constants[k]!;
+    descriptor[at++] = constants[k + 1]!;
+    descriptor[at++] = tiles++;
+  }
+  const free: number[] = [], tileOf: number[] = [];
+  steps.forEach((e, j) => {
+    descriptor[at++] = opNumber(e.op);
+    descriptor[at++] = e.code;
+    for (let i = 0; i < 3; i++) {
+      const t = e.operands[i];
+      if (t === undefined) descriptor[at++] = -1;
+      else if (typeof t === "number") {
+        descriptor[at++] = codes.length + constantAt(constants, e.code, t);
+      } else {
+        const inner = e.inner(i);
+        descriptor[at++] = inner === null
+          ? inputAt(codes, e.readings[i]!.storage, t)
+          : firstResult + inner.place;
+      }
+    }
+    // A step may write the tile that it reads last: element i depends on element i alone. That holds for elements of
+    // one width only, so the tiles of bool results take no part.
+    for (let k = 0; k < j; k++) {
+      if (last[k] === j && tileOf[k]! >= 0 && !toBool(steps[k]!)) free.push(tileOf[k]!);
+    }
+    const k = outputs.indexOf(e);
+    tileOf[j] = k >= 0 ? -1 - k : (toBool(e) ? undefined : free.pop()) ?? tiles++;
+    descriptor[at++] = tileOf[j]!;
+  });
+  outputs.forEach((e, k) => program.outputs[k] = e.storage.memory);
+  descriptor[0] = steps[0]!.n;
+  descriptor[1] = codes.length;
+  descriptor[2] = constants.length / 2;
+  descriptor[3] = steps.length;
+  descriptor[4] = tiles;
+}
+
+function toBool(e: Expression): boolean {
+  return e.op.result === "bool";
+}
+
+/** First element of operand t in the memory of `storage`, which may be a copy of its own. */
+function startIn(storage: Storage, t: Tensor): number {
+  return t._offset + storage.base / dtypes[t.dtype].bytes;
+}
+
+function constantAt(constants: readonly number[], code: number, value: number): number {
+  for (let k = 0; k < constants.length; k += 2) {
+    if (constants[k] === code && Object.is(constants[k + 1], value)) return k / 2;
+  }
+  return -1;
+}
+
+function inputAt(codes: readonly number[], storage: Storage, t: Tensor): number {
+  const start = startIn(storage, t);
+  for (let k = 0; k < codes.length; k++) {
+    const same = program.inputs[k] === storage.memory && program.inputStarts[k] === start;
+    if (same && codes[k] === t._code) return k;
+  }
+  return -1;
+}
+
+/** For each step the last step that reads its result. */
+function lastUses(steps: readonly Expression[]): number[] {
+  const last = new Array<number>(steps.length).fill(-1);
+  steps.forEach((e, j) => {
+    for (let i = 0; i < e.readings.length; i++) {
+      const inner = e.inner(i);
+      if (inner !== null) last[inner.place] = j;
+    }
+  });
+  return last;
+}
+
+/** The pending result of `op`: operands are numbers or tensors of this many elements in this memory order. */
+export function defer(
+  op: ElementwiseOp,
+  operands: readonly Operand[],
+  computed: DType,
+  shape: Shape,
+  dtype: DType,
+  device: Device,
+  strides: Shape,
+  layout: Layout,
+  n: number,
+): Tensor {
+  const e = new Expression(op, operands, dtypes[computed].code, n);
+  const storage = e.storage = new Storage(device, n * dtypes[dtype].bytes, e);
+  return e.result = makeTensor(storage, shape, strides, 0, dtype, layout);
+}
