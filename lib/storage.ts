@@ -49,6 +49,7 @@ const registerFrom = 64 * 1024;
 // Watched blocks stay allocated until finalizers run, which a loop that never awaits keeps from happening.
 const registerBudget = 64 * 1024 * 1024;
 const cacheLimit = 1024 * 1024 * 1024;
+const pageFrom = 64 * 1024;
 const noticeLimit = 65536; // finalizers run between turns of the event loop: a loop without one must not pile them up
 
 /** Rounds up to a size class: powers of two split in four, so that at most a fifth is wasted. */
@@ -86,6 +87,7 @@ export class HostPool implements Allocator {
   #notices = 0;
   #slab: ArrayBuffer | null = null;
   #slabUsed = 0;
+  #pages = false;
   readonly #registry = new FinalizationRegistry<Lease>((lease) => {
     if (lease.over) return;
     if (lease.block === null) {
@@ -155,6 +157,14 @@ export class HostPool implements Allocator {
     };
   }
 
+  /**
+   * From now on large blocks begin at a page boundary, so that no vector straddles two cache lines. Not the default:
+   * such buffers are resizable, which some APIs of browsers refuse.
+   */
+  alignToPages(): void {
+    this.#pages = true;
+  }
+
   #cut(size: number): Block {
     if (this.#slab === null || this.#slabUsed + size > slabBytes) {
       this.#slab = new ArrayBuffer(slabBytes);
@@ -167,7 +177,10 @@ export class HostPool implements Allocator {
 
   #allocate(size: number): ArrayBuffer {
     try {
-      return new ArrayBuffer(size);
+      // V8 takes resizable buffers straight from the system, others from malloc: 16 bytes past a boundary.
+      return this.#pages && size >= pageFrom
+        ? new ArrayBuffer(size, { maxByteLength: size })
+        : new ArrayBuffer(size);
     } catch {
       this.#free.clear(); // give back what is cached and try once more
       this.#cached = 0;

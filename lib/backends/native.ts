@@ -5,6 +5,7 @@ import { fusedSignature, signature } from "../abi.ts";
 import type { Backend, FusedKernel } from "../backend.ts";
 import { fusedInputs, fusedOutputs, type FusedProgram } from "../lazy.ts";
 import { type ElementwiseOp, type KernelOp, symbolOf } from "../ops/op.ts";
+import { hostPool } from "../storage.ts";
 import { env } from "../env.ts";
 import { AbiBackend, type Call } from "./abi_backend.ts";
 import {
@@ -31,7 +32,10 @@ export class NativeLibrary extends AbiBackend {
     this.name = name;
     this.path = path;
     this.#host = host;
-    if (host) this.fused = this.#fusedKernel();
+    if (host) {
+      this.fused = this.#fusedKernel();
+      hostPool.alignToPages();
+    }
     const threads = host ? env("NEEDLE_THREADS") : undefined;
     if (threads !== undefined) this.setThreads(threads);
   }
