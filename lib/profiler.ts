@@ -11,6 +11,7 @@ import {
 } from "./backends/profiled.ts";
 import { allDevices, type Device } from "./device.ts";
 import { env } from "./env.ts";
+import { pauseLazy } from "./lazy.ts";
 import { checkOptions } from "./options.ts";
 import { nativeOps } from "./abi.ts";
 import type { NativeOp } from "./abi.ts";
@@ -177,10 +178,12 @@ function record(recorder: Recorder): () => Profile {
     );
   }
   running = true;
+  const resume = pauseLazy();
   const undo = nativeOps().flatMap((op) => allDevices.map((d) => intercept(recorder, op, d)));
   return () => {
     const result = new Profile(recorder);
     for (const restore of undo) restore();
+    resume();
     running = false;
     return result;
   };

@@ -1,6 +1,8 @@
 // Guarded memory for kernel tests: every block a test allocates is filled with NaN patterns and fenced by guard
-// bytes on both sides, so that an output left unwritten and a write out of bounds are both seen.
+// bytes on both sides, so that an output left unwritten and a write out of bounds are both seen. Every op runs at
+// once meanwhile: these are tests of single kernels (lazy_test.ts has those of fused ones).
 
+import { pauseLazy } from "../lib/lazy.ts";
 import { type Block, hostPool } from "../lib/storage.ts";
 
 const fence = 64;
@@ -18,6 +20,7 @@ export function withGuards<T>(fn: () => T): T {
     return { memory, base: fence, bytes: used };
   };
   hostPool.give = () => {};
+  const resume = pauseLazy();
   try {
     const result = fn();
     for (const { bytes, used } of blocks) {
@@ -34,5 +37,6 @@ export function withGuards<T>(fn: () => T): T {
   } finally {
     hostPool.take = take;
     hostPool.give = give;
+    resume();
   }
 }
