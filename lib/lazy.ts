@@ -189,7 +189,10 @@ class Expression implements Deferred {
       kernel(given[0]!, given[1] ?? 0, given[2] ?? 0, y, true);
     } finally {
       storage.deferred = this;
-      given.forEach((t, i) => t !== this.operands[i] && (t as Tensor).dispose());
+      for (let i = 0; i < given.length; i++) {
+        const t = given[i]!;
+        if (typeof t !== "number" && t !== this.operands[i]) t.dispose();
+      }
       if (!own) y.dispose();
     }
   }

@@ -103,6 +103,7 @@ Deno.test("Sequential and Residual release the activations between built-in laye
     model.forward(x).dispose();
     const { live } = hostPool.counts();
     const y = model.forward(x);
+    ndl.evaluate(y);
     assertEquals(hostPool.counts().live, live + 128 * 1024, "one tensor, the result");
     y.dispose();
     assertEquals(hostPool.counts().live, live);
