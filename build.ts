@@ -18,7 +18,9 @@ const HELP = `Builds Needle's native libraries into build/.
 Usage: deno task build [options]
   --install           also copy the libraries into the user's cache, for programs that import mod.ts
                       from a URL
-  --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js)
+  --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js), its
+                      source map and its types
+  --pack [--dry-run]  only make an npm package of that in dist/npm, or list what it would hold
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
   --quiet             print nothing if nothing changed, else on standard error, so that standard
@@ -453,34 +455,26 @@ function install(result: BuildResult): void {
   }
 }
 
-/** Writes mod.ts and everything it imports as one ESM file, with esbuild. */
-async function bundle(file: string): Promise<void> {
-  const esbuild = await import("npm:esbuild@0.25.9");
-  try {
-    await esbuild.build({
-      entryPoints: [`${ROOT}/mod.ts`],
-      outfile: file,
-      bundle: true,
-      format: "esm",
-      target: "esnext",
-      platform: "neutral",
-      external: ["node:*"],
-      legalComments: "none",
-      banner: { js: `// Needle ${VERSION}, bundled from mod.ts; MIT license` },
-    });
-  } finally {
-    await esbuild.stop();
+/** Writes mod.ts and everything it imports as one ESM file, or the npm package of it. */
+async function bundle(file: string, pack: boolean, dryRun: boolean): Promise<void> {
+  // Loaded here: the bundler comes from npm, and no other build needs it.
+  const { writeBundle, writePackage } = await import("./lib/tools/bundle.ts");
+  if (pack) {
+    say("pack", await writePackage(ROOT, `${ROOT}/dist/npm`, dryRun));
+    return;
   }
-  say("bundle", `${file} (${Math.round(Deno.statSync(file).size / 1024)} KB)`);
+  const { bytes, gzipped } = await writeBundle(`${ROOT}/mod.ts`, file);
+  const kb = (n: number): number => Math.round(n / 1000);
+  say("bundle", `${file} (${kb(bytes)} KB, ${kb(gzipped)} KB gzipped), its source map and types`);
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const known = ["--install", "--bundle", "--install-compiler", "--force", "--quiet", "--help"];
+  const known = "--install --bundle --pack --dry-run --install-compiler --force --quiet --help";
   const bundleAt = args.indexOf("--bundle");
   const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
   const output = named === undefined || named.startsWith("-") ? undefined : named;
   const unknown = args.find((arg, i) =>
-    !known.includes(arg) && (output === undefined || i !== bundleAt + 1)
+    !known.split(" ").includes(arg) && (output === undefined || i !== bundleAt + 1)
   );
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
@@ -493,8 +487,9 @@ async function main(args: readonly string[]): Promise<number> {
   const quiet = args.includes("--quiet");
   if (quiet) print = console.error;
   try {
-    if (bundleAt >= 0) {
-      await bundle(output ?? `${ROOT}/dist/needle.js`);
+    if (bundleAt >= 0 || args.includes("--pack")) {
+      const file = output ?? `${ROOT}/dist/needle.js`;
+      await bundle(file, args.includes("--pack"), args.includes("--dry-run"));
       return 0;
     }
     const result = await ensureBuilt({

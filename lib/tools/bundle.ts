@@ -1,0 +1,129 @@
+/**
+ * Makes one file of the library for Deno, Node and browsers, with its source map and its types, and an
+ * npm package of the three. Part of the build, not of the library: nothing in lib/ imports it.
+ * @module
+ */
+import * as esbuild from "npm:esbuild@0.25.9";
+import { type Plugin, rollup, type RollupLog } from "npm:rollup@4.52.5";
+import { dts } from "npm:rollup-plugin-dts@6.2.3";
+import ts from "npm:typescript@5.9.3";
+import { VERSION } from "../backends/loader.ts";
+
+/** What {@linkcode writeBundle} wrote. */
+export interface BundleReport {
+  /** Bytes of the module. */
+  readonly bytes: number;
+  /** Bytes of the module after gzip. */
+  readonly gzipped: number;
+}
+
+/** The module's first lines: Deno finds the types of a remote JavaScript module by the first. */
+function banner(types: string): string {
+  return `/* @ts-self-types="./${types}" */\n// Needle ${VERSION}, bundled from mod.ts; MIT license\n`;
+}
+
+async function gzippedSize(path: string): Promise<number> {
+  const file = await Deno.open(path);
+  const packed = file.readable.pipeThrough(new CompressionStream("gzip"));
+  return (await new Response(packed).arrayBuffer()).byteLength;
+}
+
+/**
+ * Writes `entry` and everything it imports as one ESM file, its source map beside it (`.js.map`) and its
+ * types (`.d.ts`). Names stay: messages name classes, and a user's stack trace names functions.
+ */
+export async function writeBundle(entry: string, file: string): Promise<BundleReport> {
+  const types = file.replace(/\.m?js$/, "") + ".d.ts";
+  const external = [/^node:/, /^npm:/];
+  const onwarn = ({ code, message }: RollupLog): void => {
+    // The library's modules know each other in circles, of types and of calls made later.
+    if (code !== "CIRCULAR_DEPENDENCY") throw new Error(`Cannot bundle ${entry}: ${message}`);
+  };
+  // Node 20 and browsers that are a few years old read this.
+  const target = "es2022";
+  const strip: Plugin = {
+    name: "strip-types",
+    transform: async (source, id) =>
+      await esbuild.transform(source, {
+        loader: "ts",
+        target,
+        sourcemap: true,
+        sourcefile: id,
+        tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true } },
+      }),
+  };
+  const squeeze: Plugin = {
+    name: "squeeze",
+    renderChunk: async (source) =>
+      await esbuild.transform(source, {
+        target,
+        minifySyntax: true,
+        minifyWhitespace: true,
+        legalComments: "none",
+        sourcemap: true,
+        banner: banner(types.replace(/^.*[/\\]/, "")),
+      }),
+  };
+  try {
+    const code = await rollup({ input: entry, external, onwarn, plugins: [strip] });
+    await code.write({ file, format: "es", sourcemap: true, plugins: [squeeze] });
+    await code.close();
+  } finally {
+    await esbuild.stop();
+  }
+  const declarations = await rollup({
+    input: entry,
+    external,
+    onwarn,
+    plugins: [dts({
+      compilerOptions: {
+        target: ts.ScriptTarget.ESNext,
+        module: ts.ModuleKind.ESNext,
+        moduleResolution: ts.ModuleResolutionKind.Bundler,
+        allowImportingTsExtensions: true,
+        lib: ["lib.esnext.d.ts", "lib.dom.d.ts", "lib.dom.iterable.d.ts"],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        // Types are checked by `deno check`, which knows Deno's own.
+        types: [],
+        noCheck: true,
+      },
+    })],
+  });
+  await declarations.write({ file: types, format: "es" });
+  await declarations.close();
+  return { bytes: Deno.statSync(file).size, gzipped: await gzippedSize(file) };
+}
+
+/**
+ * Writes an npm package into `folder`: the bundle, its map and types, README and LICENSE, and the
+ * tarball that `deno pack` makes of them.
+ *
+ * @param root the repository
+ * @param dryRun only list what the tarball would hold
+ * @returns what `deno pack` printed
+ * @throws {Error} If `deno pack` fails.
+ */
+export async function writePackage(root: string, folder: string, dryRun: boolean): Promise<string> {
+  await Deno.remove(folder, { recursive: true }).catch(() => {});
+  await Deno.mkdir(folder, { recursive: true });
+  const { name, version, license } = JSON.parse(await Deno.readTextFile(`${root}/deno.json`));
+  await writeBundle(`${root}/mod.ts`, `${folder}/needle.js`);
+  for (const file of ["README.md", "LICENSE"]) {
+    await Deno.copyFile(`${root}/${file}`, `${folder}/${file}`);
+  }
+  const config = { name, version, license, exports: "./needle.js" };
+  await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config, null, 2));
+  // The types are written already ("slow types": do not infer them again), and git ignores the folder.
+  const args = ["pack", "--allow-dirty", "--allow-slow-types", ...(dryRun ? ["--dry-run"] : [])];
+  const { success, stderr, stdout } = await new Deno.Command(Deno.execPath(), {
+    args,
+    cwd: folder,
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  const printed = (decoder.decode(stderr) + decoder.decode(stdout)).trim();
+  if (!success) throw new Error(`deno pack failed:\n${printed}`);
+  return printed;
+}
