@@ -85,7 +85,6 @@ class Expression implements Deferred {
   readonly leaves: number;
   storage!: Storage;
   result!: Tensor;
-  /** Autograd saved the result. */
   wanted = false;
   /** It was computed on the way to another result, without being written. */
   passed = false;
@@ -100,20 +99,24 @@ class Expression implements Deferred {
     this.code = code;
     this.n = n;
     for (;;) {
-      const inner = operands.map((t) => pendingOf(t, n));
-      let size = 1, leaves = 0, largest = -1;
+      let size = 1, leaves = 0;
+      let largest: Expression | null = null;
       for (let i = 0; i < operands.length; i++) {
-        const e = inner[i]!;
-        if (e !== null) {
-          size += e.size;
-          leaves += e.leaves;
-          if (largest < 0 || e.size > inner[largest]!.size) largest = i;
-        } else if (typeof operands[i] !== "number") leaves++;
+        const t = operands[i]!;
+        if (typeof t === "number") continue;
+        const e = pendingOf(t, n);
+        if (e === null) {
+          leaves++;
+          continue;
+        }
+        size += e.size;
+        leaves += e.leaves;
+        if (largest === null || e.size > largest.size) largest = e;
       }
       this.size = size;
       this.leaves = leaves;
-      if (largest < 0 || (size <= largestSteps && leaves <= fusedInputs)) break;
-      inner[largest]!.run();
+      if (largest === null || (size <= largestSteps && leaves <= fusedInputs)) break;
+      largest.run();
     }
     for (let i = 0; i < operands.length; i++) {
       const t = operands[i]!;
@@ -121,28 +124,43 @@ class Expression implements Deferred {
         this.readings.push(null);
         continue;
       }
-      const reading = t._data.reading();
+      const storage = t._data, reading = storage.reading();
       reading.readers++;
-      t._data.refs++;
+      storage.refs++;
       this.readings.push(reading);
     }
   }
 
   /** The expression of operand `i` where that is still pending. */
   inner(i: number): Expression | null {
-    return (this.readings[i]?.storage.deferred ?? null) as Expression | null;
+    const reading = this.readings[i]!;
+    return reading === null ? null : reading.storage.deferred as Expression | null;
   }
 
   drop(): void {
-    for (const reading of this.readings) {
+    const { readings } = this;
+    for (let i = 0; i < readings.length; i++) {
+      const reading = readings[i]!;
       if (reading === null) continue;
       reading.readers--;
       reading.storage.release();
     }
-    this.readings.length = 0;
+    readings.length = 0;
   }
 
   run(): void {
+    if (this.size === 1 || this.#ready()) this.#alone();
+    else this.#fused();
+  }
+
+  /** Whether all operands have been computed since. */
+  #ready(): boolean {
+    for (let i = 0; i < this.operands.length; i++) if (this.inner(i) !== null) return false;
+    return true;
+  }
+
+  /** Evaluates the expression with all that is pending in it. */
+  #fused(): void {
     let steps = collect(this);
     let outputs = written(steps, this);
     while (outputs.length > fusedOutputs) {
@@ -151,16 +169,12 @@ class Expression implements Deferred {
       outputs = written(steps, this);
     }
     for (const e of outputs) e.storage.reserve();
-    const { device } = this.storage;
-    if (steps.length === 1) this.#alone(device);
-    else {
-      try {
-        encode(steps, outputs);
-        device.fused!(program);
-      } finally {
-        program.inputs.fill(null);
-        program.outputs.fill(null);
-      }
+    try {
+      encode(steps, outputs);
+      this.storage.device.fused!(program);
+    } finally {
+      program.inputs.fill(null);
+      program.outputs.fill(null);
     }
     for (const e of steps) e.passed = true;
     for (const e of outputs) {
@@ -170,40 +184,50 @@ class Expression implements Deferred {
   }
 
   /** A single op: its own kernel does it with less to prepare. */
-  #alone(device: Device): void {
-    const { op, storage } = this;
-    const given = this.operands.map((t, i) => {
-      if (typeof t === "number") return t;
-      const { storage } = this.readings[i]!;
-      return t._storage === storage
-        ? t
-        : makeTensor(storage, t.shape, t._strides, t._offset, t.dtype, t._layout);
-    });
-    const own = this.result._storage === storage;
-    const y = own
-      ? this.result
-      : makeTensor(storage, this.result.shape, this.result._strides, 0, this.result.dtype, -1);
+  #alone(): void {
+    const { op, storage, operands } = this;
+    const { device } = storage;
+    storage.reserve();
     storage.deferred = null; // so that the kernel finds memory to write
+    const a = this.#handle(0), b = operands.length > 1 ? this.#handle(1) : 0;
+    const c = operands.length > 2 ? this.#handle(2) : 0;
+    const y = this.result._storage === storage ? this.result : handleOn(storage, this.result);
+    let done = false;
     try {
-      const kernel = op.kernels[device.id] ??= device.backend.elementwise(op);
-      kernel(given[0]!, given[1] ?? 0, given[2] ?? 0, y, true);
+      (op.kernels[device.id] ??= device.backend.elementwise(op))(a, b, c, y, true);
+      done = true;
     } finally {
-      storage.deferred = this;
-      for (let i = 0; i < given.length; i++) {
-        const t = given[i]!;
-        if (typeof t !== "number" && t !== this.operands[i]) t.dispose();
-      }
-      if (!own) y.dispose();
+      if (!done) storage.deferred = this;
+      if (a !== operands[0]) release(a);
+      if (b !== operands[1]) release(b);
+      if (c !== operands[2]) release(c);
+      if (y !== this.result) y.dispose();
     }
+    this.drop();
   }
+
+  /** Operand `i`: the handle it came with, or another one where that was disposed or the contents moved. */
+  #handle(i: number): Operand {
+    const t = this.operands[i]!;
+    if (typeof t === "number") return t;
+    const { storage } = this.readings[i]!;
+    return t._storage === storage ? t : handleOn(storage, t);
+  }
+}
+
+function handleOn(storage: Storage, t: Tensor): Tensor {
+  return makeTensor(storage, t.shape, t._strides, t._offset, t.dtype, t._layout);
+}
+
+function release(t: Operand): void {
+  if (typeof t !== "number") t.dispose();
 }
 
 /**
  * The pending expression of `t`, if a program on `n` elements can compute it on the way; else null, and what is
  * pending of it is evaluated now.
  */
-function pendingOf(t: Operand, n: number): Expression | null {
-  if (typeof t === "number") return null;
+function pendingOf(t: Tensor, n: number): Expression | null {
   const e = t._data.deferred as Expression | null;
   if (e === null) return null;
   if (!e.passed && e.n === n && t._start === 0) return e;
