@@ -5,6 +5,7 @@ import { type Allocator, hostPool } from "./storage.ts";
 import type { Backend, FusedKernel } from "./backend.ts";
 import { referenceBackend } from "./backends/reference.ts";
 import { openNative } from "./backends/native.ts";
+import { countGpus, type CudaLibrary, cudaParts } from "./backends/cuda.ts";
 import { checkedBackend } from "./backends/checked.ts";
 import { VERSION } from "./backends/loader.ts";
 import { env } from "./env.ts";
@@ -28,7 +29,7 @@ export interface DeviceReport {
   readonly isa?: string;
 }
 
-/** A place where tensors live and compute. Get one from `reference()`, `cpu()`, `dnnl()`. */
+/** A place where tensors live and compute. Get one from `reference()`, `cpu()`, `dnnl()`, `cuda()`. */
 export class Device {
   /** The name, as `NEEDLE_DEVICE` takes it. */
   readonly name: string;
@@ -105,19 +106,48 @@ const referenceDevice = new Device("reference", 0, hostPool, () => referenceBack
 const cpuDevice = new Device("cpu", 1, hostPool, () => openNative("cpu"));
 const dnnlDevice = new Device("dnnl", 2, hostPool, () => openNative("dnnl"));
 const wasmDevice = new Device("wasm", 3, hostPool, () => missing("WebAssembly"));
-const cudaDevice = new Device("cuda", 4, hostPool, () => missing("CUDA"));
 
 function missing(kind: string): string {
   return `Needle ${VERSION} has no ${kind} kernels; use cpu, dnnl or reference`;
 }
 
-/** Every device of this version, available or not. */
+let devicesMade = 4;
+
+/** GPUs by index: one device each, made when it is first asked for. */
+class Gpus {
+  readonly #name: string;
+  readonly #library: CudaLibrary;
+  readonly #devices: Device[] = [];
+
+  constructor(name: string, library: CudaLibrary) {
+    this.#name = name;
+    this.#library = library;
+  }
+
+  at(index: number): Device {
+    const made = this.#devices[index];
+    if (made !== undefined) return made;
+    if (!Number.isInteger(index) || index < 0 || index > 63) {
+      throw new RangeError(
+        `Cannot use GPU ${index}: the index must be a whole number from 0 to 63`,
+      );
+    }
+    const name = index === 0 ? this.#name : `${this.#name}:${index}`;
+    const { allocator, open } = cudaParts(name, this.#library, index);
+    return this.#devices[index] = new Device(name, devicesMade++, allocator, open);
+  }
+}
+
+const gpus = new Gpus("cuda", "cuda");
+const emulatedGpus = new Gpus("cudaEmulated", "cudaemu");
+
+/** Every device of this version, available or not; of the GPUs, the first. */
 export const allDevices: readonly Device[] = [
   referenceDevice,
   cpuDevice,
   dnnlDevice,
   wasmDevice,
-  cudaDevice,
+  gpus.at(0),
 ];
 
 /** The plain TypeScript device: always there, slow, the meaning of every op. */
@@ -141,31 +171,37 @@ export function wasm(): Device {
 }
 
 /**
- * An NVIDIA GPU: not in this version, so `available` is false.
+ * An NVIDIA GPU. Its `reason` says what is missing where it is not available.
  *
  * @param index which GPU, from 0
- * @throws RangeError where the index is no whole number from 0
+ * @throws RangeError where the index is no whole number from 0 to 63
  */
 export function cuda(index = 0): Device {
-  if (!Number.isInteger(index) || index < 0) {
-    throw new RangeError(`Cannot use GPU ${index}: the index must be a whole number from 0`);
-  }
-  return cudaDevice;
+  return gpus.at(index);
 }
 
-/** A report on every device, available or not. */
+/** @internal The CUDA kernels as an emulation on the CPU runs them, for tests: slow, and strict with kernels. */
+export function cudaEmulated(index = 0): Device {
+  return emulatedGpus.at(index);
+}
+
+/** A report on every device, available or not, and on every GPU. */
 export function devices(): DeviceReport[] {
-  return allDevices.map((d) => d.report());
+  const found = countGpus("cuda");
+  const more = typeof found === "number" ? Array.from({ length: found }, (_, i) => gpus.at(i)) : [];
+  return [...allDevices, ...more.slice(1)].map((d) => d.report());
 }
 
 /** The device called `name`. Throws a RangeError that lists the names when there is none. */
 export function deviceByName(name: string): Device {
+  const gpu = /^cuda:(\d+)$/.exec(name);
+  if (gpu !== null) return cuda(Number(gpu[1]));
   const found = allDevices.find((d) => d.name === name);
   if (found === undefined) {
     throw new RangeError(
       `Unknown device ${JSON.stringify(name)}: use one of ${
         allDevices.map((d) => d.name).join(", ")
-      }`,
+      }, or cuda:1 and so on`,
     );
   }
   return found;

@@ -9,7 +9,7 @@ import { abiHash } from "../abi.ts";
 import { env } from "../env.ts";
 
 /** The backends that are native libraries. */
-export type NativeBackend = "cpu" | "dnnl" | "cuda";
+export type NativeBackend = "cpu" | "dnnl" | "cuda" | "cudaemu";
 
 /** A usable library (`path`), or why there is none (`reason`). */
 export type Located =
@@ -40,12 +40,21 @@ const LIBRARY_NAMES: Readonly<Record<string, readonly [prefix: string, suffix: s
   windows: ["", ".dll"],
 };
 
-/** The variables that name a library's file. */
+/** The variables that name a library's file; the emulation of CUDA is for tests and lies in build/. */
 const PATH_VARIABLES = {
   cpu: "NEEDLE_CPU_PATH",
   dnnl: "NEEDLE_DNNL_PATH",
   cuda: "NEEDLE_CUDA_PATH",
-} as const satisfies Record<NativeBackend, string>;
+  cudaemu: null,
+} as const satisfies Record<NativeBackend, string | null>;
+
+/** What builds a library. */
+const BUILD_COMMANDS: Readonly<Record<NativeBackend, string>> = {
+  cpu: "deno task build",
+  dnnl: "deno task build",
+  cuda: "deno task build --cuda",
+  cudaemu: "deno task build --cuda-emulated",
+};
 
 /** The file name of a library on this system: `libneedle_cpu.so`, `needle_cpu.dll`, ... */
 export function libraryFileName(library: NativeBackend | "spin"): string {
@@ -171,8 +180,8 @@ function limitSpinning(folder: string): void {
 
 const NOT_FOUND = "not found";
 
-/** Undefined if the library at `path` can be used, else why not. */
-function refusal(path: string): string | undefined {
+/** Undefined if the library at `path` can be used, else why not; `command` would build it. */
+function refusal(path: string, command: string): string | undefined {
   if (!granted(path)) return `FFI is not permitted; run with --allow-ffi=${folderOf(path)}`;
   limitSpinning(folderOf(path));
   let hash: string;
@@ -188,7 +197,7 @@ function refusal(path: string): string | undefined {
   }
   const needed = abiHash();
   if (hash === needed) return undefined;
-  return `its ABI hash is ${hash} but this version needs ${needed}; run deno task build`;
+  return `its ABI hash is ${hash} but this version needs ${needed}; run ${command}`;
 }
 
 function search(backend: NativeBackend): Located {
@@ -197,9 +206,10 @@ function search(backend: NativeBackend): Located {
   }
   const file = libraryFileName(backend);
   const variable = PATH_VARIABLES[backend];
-  const own = env(variable);
+  const command = BUILD_COMMANDS[backend];
+  const own = variable === null ? undefined : env(variable);
   if (own !== undefined) {
-    const reason = refusal(own);
+    const reason = refusal(own, command);
     return reason === undefined
       ? { path: own }
       : { reason: `Cannot load ${own}, named by ${variable}: ${reason}` };
@@ -209,7 +219,7 @@ function search(backend: NativeBackend): Located {
   for (const folder of [buildFolder(), installFolder()]) {
     if (folder === undefined) continue;
     const path = `${folder}/${file}`;
-    const reason = refusal(path);
+    const reason = refusal(path, command);
     if (reason === undefined) return { path };
     missing &&= reason === NOT_FOUND;
     tried.push(`${path}: ${reason}`);
@@ -217,10 +227,12 @@ function search(backend: NativeBackend): Located {
   if (tried.length === 0) {
     return {
       reason: `No place to look for ${file}: this module is remote and HOME is unknown; ` +
-        `allow reading HOME (--allow-env=HOME) or name the file in ${variable}`,
+        `allow reading HOME (--allow-env=HOME)${
+          variable === null ? "" : ` or name the file in ${variable}`
+        }`,
     };
   }
-  const hint = missing ? "; run deno task build" : "";
+  const hint = missing ? `; run ${command}` : "";
   return { reason: `Cannot load ${file}: ${tried.join("; ")}${hint}` };
 }
 
