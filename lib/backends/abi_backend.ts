@@ -16,6 +16,9 @@ import { halfElementwise, halfKernel } from "./halves.ts";
 /** A function of the C ABI; 0 is success. */
 export type Call = (...args: unknown[]) => number;
 
+/** What a kernel answers that has no code for half types of these shapes and did nothing (csrc/common.h). */
+const DECLINED = 4;
+
 /** An expression for the tensor whose dtype selects the kernel. */
 function mainOperand(op: ElementwiseOp): string {
   if (op.condition) return "y";
@@ -49,9 +52,9 @@ export abstract class AbiBackend implements Backend {
   /** Throws what the library says about its last error. */
   protected abstract fail(op: { name: string }): never;
 
-  /** A statement for generated functions: makes the call, which `library` and `fail` may surround. */
+  /** Statements for generated functions that make the call and put its answer into `status`. */
   protected statement(call: string): string {
-    return `if (${call} !== 0) fail();`;
+    return `const status = ${call};`;
   }
 
   elementwise(op: ElementwiseOp): ElementwiseKernel {
@@ -78,6 +81,7 @@ export abstract class AbiBackend implements Backend {
         ${converts ? "" : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`}
         const desc = dense ? ${this.none} : strided([${operands.join(", ")}], y);
         ${this.statement(`symbol(${args.join(", ")}, y._memory, y._start, code, n, desc)`)}
+        if (status !== 0) fail();
       };`,
     );
     const kernel = make(
@@ -107,6 +111,8 @@ export abstract class AbiBackend implements Backend {
       "library",
       `return function ${op.name}_(i, o, code, n, desc) {
         ${this.statement(`symbol(${args.join(", ")}, code, n, desc)`)}
+        if (status !== 0 && status !== ${DECLINED}) fail();
+        return status === 0;
       };`,
     );
     const run = make(this.open(op), () => this.fail(op), this) as (
@@ -115,15 +121,16 @@ export abstract class AbiBackend implements Backend {
       code: number,
       n: number,
       desc: unknown,
-    ) => void;
+    ) => boolean;
+    const orders = op.inputs.map((name) => orderOf(op, name));
     const kernel: OpKernel = (ins, outs, attrs) => {
-      if (ins.some((t) => t !== null && isHalf(t.dtype)) || outs.some((t) => isHalf(t.dtype))) {
-        return halfKernel(kernel, op, ins, outs, attrs);
-      }
-      const ready = prepare(op, ins);
+      if (!op.halves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
+      const ready = prepare(orders, ins);
       const code = (ready[0] ?? outs[0]!)._code | op.extraDTypes(ready, outs);
       const first = outs[0] ?? ready[0]!;
-      run(ready, outs, code, first.numel(), this.describe(op.descriptor(ready, outs, attrs)));
+      const desc = this.describe(op.descriptor(ready, outs, attrs));
+      if (!run(ready, outs, code, first.numel(), desc)) halfKernel(kernel, op, ready, outs, attrs);
+      if (ready === ins) return;
       for (let i = 0; i < ins.length; i++) {
         if (ready[i] === ins[i]) continue;
         if (op.mutates.includes(op.inputs[i]!)) assign(ins[i]!, ready[i]!);
@@ -141,13 +148,33 @@ export abstract class AbiBackend implements Backend {
   synchronize(): void {}
 }
 
-/** Inputs in the memory order that the kernel reads: copies where they are not. */
-function prepare(op: KernelOp, ins: readonly (Tensor | null)[]): (Tensor | null)[] {
-  return ins.map((t, i) => {
-    const name = op.inputs[i]!;
-    if (t === null || op.strided.includes(name)) return t;
-    return op.channelsLast.includes(name) ? rawChannelsLast(t) : rawContiguous(t);
-  });
+function hasHalf(ins: readonly (Tensor | null)[], outs: readonly Tensor[]): boolean {
+  for (let i = 0; i < ins.length; i++) if (ins[i] !== null && isHalf(ins[i]!.dtype)) return true;
+  for (let i = 0; i < outs.length; i++) if (isHalf(outs[i]!.dtype)) return true;
+  return false;
+}
+
+/** How a kernel reads an input: any strides, row-major, or channels-last. */
+type Order = "any" | "rows" | "channelsLast";
+
+function orderOf(op: KernelOp, input: string): Order {
+  if (op.strided.includes(input)) return "any";
+  return op.channelsLast.includes(input) ? "channelsLast" : "rows";
+}
+
+/** Inputs in the memory order that the kernel reads: copies where they are not, `ins` itself where all are. */
+function prepare(
+  orders: readonly Order[],
+  ins: readonly (Tensor | null)[],
+): readonly (Tensor | null)[] {
+  let ready: (Tensor | null)[] | null = null;
+  for (let i = 0; i < ins.length; i++) {
+    const t = ins[i]!, order = orders[i]!;
+    if (t === null || order === "any" || (order === "rows" && t._layout === 0)) continue;
+    const right = order === "rows" ? rawContiguous(t) : rawChannelsLast(t);
+    if (right !== t) (ready ??= [...ins])[i] = right;
+  }
+  return ready ?? ins;
 }
 
 /** `target = source`, of equal shape and dtype, in the memory of `target`. */

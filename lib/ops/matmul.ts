@@ -39,6 +39,7 @@ export function checkMatmul(name: string, a: Tensor, b: Tensor): void {
   }
   const inner = a.shape[a.ndim - 1]!, rows = b.shape[Math.max(b.ndim - 2, 0)]!;
   if (inner !== rows) fail(`inner sizes ${inner} and ${rows} differ`);
+  if (a.ndim <= 2 || b.ndim <= 2) return;
   const batch = a.shape.slice(0, -2), other = b.shape.slice(0, -2);
   for (let i = 1; i <= Math.min(batch.length, other.length); i++) {
     const s = batch[batch.length - i]!, t = other[other.length - i]!;
@@ -101,6 +102,9 @@ export const matmulOps = declare({
     halves: true,
     infer: ({ a, b }, _: Record<never, never>) => {
       checkMatmul("matmul", a, b);
+      if (a.ndim === 2 && b.ndim === 2) {
+        return [{ shape: [a.shape[0]!, b.shape[1]!], dtype: a.dtype }];
+      }
       const batch = broadcast("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
       return [{ shape: [...batch, a.shape[a.ndim - 2]!, b.shape[b.ndim - 1]!], dtype: a.dtype }];
     },

@@ -261,10 +261,26 @@ export interface TypedKernelOp<A> extends KernelOp {
   readonly attrsType?: (attrs: A) => void;
 }
 
-function named<T>(names: readonly string[], values: readonly T[]): Record<string, T> {
-  const out: Record<string, T> = {};
-  for (let i = 0; i < names.length; i++) out[names[i]!] = values[i]!;
-  return out;
+/** Makes objects that give the values of a list the names of `names`. */
+function naming(names: readonly string[]): <T>(values: readonly T[]) => Record<string, T> {
+  const loop = <T>(values: readonly T[]): Record<string, T> => {
+    const out: Record<string, T> = {};
+    for (let i = 0; i < names.length; i++) out[names[i]!] = values[i]!;
+    return out;
+  };
+  // An object literal, made at first use, takes half the time; pages that forbid generated code do with the loop.
+  let literal: typeof loop | null = null;
+  return (values) => {
+    if (literal === null) {
+      const pairs = names.map((name, i) => `${name}: values[${i}]`).join(", ");
+      try {
+        literal = new Function("values", `return { ${pairs} };`) as typeof loop;
+      } catch {
+        literal = loop;
+      }
+    }
+    return literal(values);
+  };
 }
 
 /** Declares an op that is not elementwise. */
@@ -280,6 +296,7 @@ export function kernel<
   type In = Named<Tensor, I> & Named<Tensor | null, Opt>;
   type Out = Named<Tensor, O | X>;
   const { vjp, composition } = def;
+  const nameInputs = naming(inputs), nameResults = naming(results), nameGrads = naming(def.outputs);
   return {
     kind: "kernel",
     name: "",
@@ -292,22 +309,22 @@ export function kernel<
     channelsLast: def.channelsLast ?? [],
     mutates: def.mutates ?? [],
     halves: def.halves ?? false,
-    infer: (ins, attrs) => def.infer(named(inputs, ins) as In, attrs),
+    infer: (ins, attrs) => def.infer(nameInputs(ins) as In, attrs),
     descriptor: (ins, outs, attrs) =>
-      def.descriptor(named(inputs, ins) as In, named(results, outs) as Out, attrs),
+      def.descriptor(nameInputs(ins) as In, nameResults(outs) as Out, attrs),
     extraDTypes: def.extraDTypes ?? (() => 0),
     reference: def.reference as unknown as KernelOp["reference"],
     saves: def.saves,
     vjp: vjp === "nondifferentiable" ? vjp : (grads, saved, attrs, needs) =>
       vjp(
-        named(def.outputs, grads) as Named<Tensor | null, O>,
+        nameGrads(grads) as Named<Tensor | null, O>,
         saved as Parameters<typeof vjp>[1],
         attrs,
-        named(inputs, needs) as Named<boolean, I | Opt>,
+        nameInputs(needs) as Named<boolean, I | Opt>,
       ),
     composition: composition === undefined
       ? null
-      : (ins, attrs) => composition(named(inputs, ins) as In, attrs),
+      : (ins, attrs) => composition(nameInputs(ins) as In, attrs),
     kernels: [],
   };
 }
