@@ -33,6 +33,7 @@ import {
   which,
   writeWhole,
 } from "./lib/tools/build_support.ts";
+import { buildCuda } from "./lib/tools/cuda_build.ts";
 
 const HELP = `Builds Needle's native libraries into build/.
 
@@ -42,6 +43,9 @@ Usage: deno task build [options]
   --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js), its
                       source map and its types
   --pack [--dry-run]  only make an npm package of that in dist/npm, or list what it would hold
+  --cuda[=ARCHS]      also build the CUDA library (ARCHS: what for, as CMake lists it, for example 90;
+                      default: sm_75 to sm_90, and PTX for later ones)
+  --cuda-emulated     also build the emulation of the CUDA library that tests use
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
   --quiet             print nothing if nothing changed, else on standard error, so that standard
@@ -75,6 +79,10 @@ export interface BuildOptions {
   readonly force?: boolean;
   /** Print nothing when there is nothing to build. */
   readonly quiet?: boolean;
+  /** Also build the CUDA library: for these architectures, or where empty for all. */
+  readonly cuda?: string;
+  /** Also build the emulation of the CUDA library. */
+  readonly cudaEmulated?: boolean;
 }
 
 /** What a build left in `build/`. */
@@ -139,6 +147,7 @@ async function buildKey(compiler: string): Promise<string> {
   const { size, mtime } = Deno.statSync(compiler);
   parts.push(`${Deno.realPathSync(compiler)} ${size} ${mtime?.getTime()}`);
   for (const path of [...sources(`${ROOT}/csrc`), `${ROOT}/build.ts`]) {
+    if (path.startsWith(`${ROOT}/csrc/cuda/`)) continue; // cuda_build.ts looks at these
     parts.push(path, Deno.readTextFileSync(path));
   }
   return await sha256(new TextEncoder().encode(parts.join("\0")));
@@ -265,11 +274,13 @@ export async function ensureBuilt(options: BuildOptions = {}): Promise<BuildResu
     }
     const key = await buildKey(tools.compiler);
     const done = options.force === true ? undefined : upToDate(key);
-    if (done !== undefined) {
-      if (options.quiet !== true) report(done, " is up to date");
-      return done;
-    }
-    return await compile(tools, key);
+    if (done !== undefined && options.quiet !== true) report(done, " is up to date");
+    const result = done ?? await compile(tools, key);
+    const { cuda, cudaEmulated, ...rest } = options;
+    if (cudaEmulated === true) await buildCuda("cudaemu", tools, rest);
+    if (cuda === undefined) return result;
+    await buildCuda("cuda", tools, { ...rest, ...(cuda === "" ? {} : { architectures: cuda }) });
+    return { ...result, built: [...result.built, "cuda"] };
   } finally {
     lock.close();
   }
@@ -312,12 +323,14 @@ async function bundle(file: string, pack: boolean, dryRun: boolean): Promise<voi
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const known = "--install --bundle --pack --dry-run --install-compiler --force --quiet --help";
+  const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --install-compiler " +
+    "--force --quiet --help";
   const bundleAt = args.indexOf("--bundle");
   const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
   const output = named === undefined || named.startsWith("-") ? undefined : named;
   const unknown = args.find((arg, i) =>
-    !known.split(" ").includes(arg) && (output === undefined || i !== bundleAt + 1)
+    !known.split(" ").includes(arg.replace(/^--cuda=.*/, "--cuda")) &&
+    (output === undefined || i !== bundleAt + 1)
   );
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
@@ -335,7 +348,10 @@ async function main(args: readonly string[]): Promise<number> {
       await bundle(file, args.includes("--pack"), args.includes("--dry-run"));
       return 0;
     }
+    const cuda = args.find((arg) => /^--cuda(=|$)/.test(arg));
     const result = await ensureBuilt({
+      ...(cuda === undefined ? {} : { cuda: cuda.slice("--cuda=".length) }),
+      cudaEmulated: args.includes("--cuda-emulated"),
       installCompiler: args.includes("--install-compiler"),
       force: args.includes("--force"),
       quiet,

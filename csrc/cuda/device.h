@@ -75,6 +75,8 @@ inline bool is_aligned(const void* p, size_t bytes) { return reinterpret_cast<ui
 
 constexpr int kMaxDims = 16;
 
+int32_t too_many_dims(int64_t ndim);
+
 // Division of numbers below 2^31 by a constant: a product and a shift (Granlund & Montgomery 1994).
 struct Divisor {
   uint32_t divisor, magic, shift;
@@ -113,10 +115,7 @@ struct Dims {
 // calls f(dims, n, offsets of the first element) for each.
 template <int N, typename F>
 int32_t each_piece(int64_t ndim, const double* shape, const double* strides, const F& f) {
-  if (ndim > kMaxDims) {
-    return fail(kInvalid, "%lld dims that cannot be merged, at most %d on a GPU: make the tensors contiguous",
-                static_cast<long long>(ndim), kMaxDims);
-  }
+  if (ndim > kMaxDims) return too_many_dims(ndim);
   constexpr int64_t kMost = int64_t(1) << 30;
   // The innermost dims that stay whole, and how much of the dim before them fits.
   int64_t whole = ndim, inner = 1;

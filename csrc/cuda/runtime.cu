@@ -133,6 +133,11 @@ int32_t fail(int32_t status, const char* format, ...) {
 
 int32_t out_of_memory() { return fail(kOutOfMemory, "Out of GPU memory for the scratch space of a kernel"); }
 
+int32_t too_many_dims(int64_t ndim) {
+  return fail(kInvalid, "%lld dims that cannot be merged, at most %d on a GPU: make the tensors contiguous",
+              static_cast<long long>(ndim), kMaxDims);
+}
+
 const char* dtype_name(DType dtype) {
   constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16",
                                    "int32",   "int64",   "uint8",   "bool"};
