@@ -4,97 +4,27 @@
 import { assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import { inPlace } from "../lib/dispatch.ts";
-import type { Operand } from "../lib/backend.ts";
-import type { Device } from "../lib/device.ts";
 import { elementwiseOps } from "../lib/ops/elementwise.ts";
 import type { ElementwiseOp } from "../lib/ops/op.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { elementwiseSamples } from "./samples/elementwise.ts";
 import type { ElementwiseSample } from "./samples/sample.ts";
+import { assertClose, layouts, nativeDevices, place, seedOf, tolerance } from "./harness.ts";
 import {
-  assertClose,
-  layouts,
-  nativeDevices,
-  place,
-  seeded,
-  seedOf,
-  tolerance,
-} from "./harness.ts";
-import { dtypesOf, operands, runElementwise } from "./elementwise_cases.ts";
+  agreesWithReference,
+  gradientsAgree,
+  operands,
+  runElementwise,
+} from "./elementwise_cases.ts";
 import { gradcheck } from "../lib/autograd/gradcheck.ts";
 
 const devices = nativeDevices();
 const names = Object.keys(elementwiseOps) as (keyof typeof elementwiseOps)[];
 
-function compare(op: ElementwiseOp, got: Tensor, want: Tensor, slack: number, what: string): void {
-  if (got.dtype !== want.dtype) {
-    throw new Error(`${what}: dtype ${got.dtype} instead of ${want.dtype}`);
-  }
-  assertClose(
-    got.toTypedArray(),
-    want.toTypedArray(),
-    tolerance(got.dtype, slack),
-    `${op.name} ${what}`,
-  );
-}
-
-const shapeSets: readonly (readonly (readonly number[])[])[] = [
-  [[2, 3, 4, 5]],
-  [[31]],
-  [[]],
-  [[0, 3]],
-  [[3, 1, 5], [4, 1], [5]],
-  [[1], [7, 3]],
-];
-
 for (const device of devices) {
   for (const name of names) {
     Deno.test(`${name} on ${device} agrees with the reference`, () => {
-      const op: ElementwiseOp = elementwiseOps[name],
-        sample: ElementwiseSample = elementwiseSamples[name];
-      for (const dtype of dtypesOf(op)) {
-        for (const shapes of shapeSets) {
-          for (const layout of layouts) {
-            const seed = seedOf(`${name} ${dtype} ${layout} ${JSON.stringify(shapes)}`);
-            const make = (on: Device) => operands(op, sample, shapes, dtype, on, layout, seed);
-            const what = `${dtype} ${layout} ${JSON.stringify(shapes)} seed ${seed}`;
-            compare(
-              op,
-              runElementwise(op, make(device)),
-              runElementwise(op, make(ndl.reference())),
-              sample.slack ?? 1,
-              what,
-            );
-          }
-        }
-      }
-      // Long enough for several tiles and threads, with special values spread in.
-      for (const dtype of ["float32", "float64"] as const) {
-        const random = seeded(seedOf(name)), n = 5003;
-        const specials = sample.specials ??
-          [NaN, Infinity, -Infinity, 0, -0, 1e-40, 88.5, 90, -90, -104, 1e30, -1e30];
-        const values = Array.from(
-          { length: n },
-          (_, i) => i % 7 === 0 ? specials[(i / 7) % specials.length]! : -3 + 6 * random(),
-        );
-        const make = (on: Device): Operand[] =>
-          Array.from({ length: op.arity }, (_, i) => {
-            if (sample.numbers !== undefined && i > 0) return sample.numbers[i - 1]!;
-            const own = op.condition && i === 0 ? values.map((v) => v > 0 ? 1 : 0) : values;
-            const shifted = i === 0 ? own : [...own.slice(i * 13), ...own.slice(0, i * 13)];
-            return ndl.tensor(Float64Array.from(shifted), {
-              dtype: op.condition && i === 0 ? "bool" : dtype,
-              device: on,
-            });
-          });
-        compare(
-          op,
-          runElementwise(op, make(device)),
-          runElementwise(op, make(ndl.reference())),
-          (sample.slack ?? 1) * 2,
-          `${dtype} specials`,
-        );
-      }
+      agreesWithReference(name, device);
     });
   }
 
@@ -154,32 +84,7 @@ for (const name of names) {
 
 for (const device of devices) {
   Deno.test(`elementwise gradients on ${device} agree with the reference`, () => {
-    for (const name of names) {
-      const op: ElementwiseOp = elementwiseOps[name],
-        sample: ElementwiseSample = elementwiseSamples[name];
-      if (op.grads === "nondifferentiable" || op.result !== "same") continue;
-      const grads = (on: Device): (Tensor | null)[] => {
-        const x = operands(
-          op,
-          sample,
-          [[3, 1, 5], [4, 1]],
-          "float32",
-          on,
-          "contiguous",
-          seedOf(name),
-        );
-        const free = x.filter((t, i): t is Tensor =>
-          typeof t !== "number" && t.dtype === "float32" && op.grads[i] !== null
-        );
-        free.forEach((t) => t.requiresGrad_());
-        const y = runElementwise(op, x);
-        return ndl.grad(y, free, { gradOutputs: y._full(0.7), allowUnused: true });
-      };
-      const want = grads(ndl.reference());
-      grads(device).forEach((g, i) => {
-        if (g !== null) compare(op, g, want[i]!, (sample.slack ?? 1) * 8, `gradient ${i}`);
-      });
-    }
+    for (const name of names) gradientsAgree(name, device);
   });
 }
 

@@ -9,7 +9,16 @@ import { ops } from "../lib/ops/mod.ts";
 import type { AnyOp, KernelOp, TypedKernelOp, ViewOp } from "../lib/ops/op.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import type { OpSample } from "./samples/sample.ts";
-import { assertClose, type LayoutName, place, seeded, tolerance, valuesOf } from "./harness.ts";
+import {
+  assertClose,
+  type LayoutName,
+  layouts,
+  place,
+  seeded,
+  seedOf,
+  tolerance,
+  valuesOf,
+} from "./harness.ts";
 
 /** The declaration of a kernel op or view. */
 export function opOf(name: string): KernelOp | ViewOp<unknown> {
@@ -94,4 +103,54 @@ export function gradients(
     })
   );
   return ndl.grad(used, xs, { gradOutputs, allowUnused: true });
+}
+
+/**
+ * Throws unless `device` computes every sample of an op as the reference does, in all memory layouts: outputs, inputs
+ * written in place, gradients.
+ *
+ * @param guarded runs a function with guarded memory
+ * @param derivatives whether gradients are compared too
+ */
+export function agreesWithReference(
+  name: string,
+  rows: readonly OpSample[],
+  device: Device,
+  guarded: (fn: () => void) => void,
+  derivatives = true,
+): void {
+  const op = opOf(name);
+  rows.forEach((sample, row) => {
+    for (const dtype of sample.dtypes ?? ["float32", "float64"]) {
+      for (const layout of sample.large ? (["contiguous", "channelsLast"] as const) : layouts) {
+        const seed = seedOf(`${name} ${row} ${dtype} ${layout}`);
+        const what = `${name} sample ${row} ${dtype} ${layout} seed ${seed}`;
+        const slack = 4 * (sample.slack ?? 1);
+        guarded(() => {
+          const reference = ndl.reference();
+          const mine = inputsOf(sample, dtype, device, layout, seed);
+          const theirs = inputsOf(sample, dtype, reference, layout, seed);
+          const free = leaves(op, sample, mine), other = leaves(op, sample, theirs);
+          for (const t of [...free, ...other]) t.requiresGrad_();
+          const got = runSample(op, mine, sample, device),
+            want = runSample(op, theirs, sample, reference);
+          got.forEach((y, i) => compare(y, want[i]!, slack, `${what} output ${i}`));
+          if (op.kind === "kernel") {
+            for (const m of op.mutates) {
+              const i = op.inputs.indexOf(m);
+              compare(mine[i]!, theirs[i]!, slack, `${what} ${m}`);
+            }
+          }
+          if (!derivatives) return;
+          const g = gradients(got, free, seed), h = gradients(want, other, seed);
+          g.forEach((t, i) => {
+            if ((t === null) !== (h[i] === null)) {
+              throw new Error(`${what}: one gradient ${i} is missing`);
+            }
+            if (t !== null) compare(t, h[i]!, 2 * slack, `${what} gradient ${i}`);
+          });
+        });
+      }
+    }
+  });
 }
