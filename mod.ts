@@ -101,7 +101,6 @@ export {
   type DeviceReport,
   devices,
   dnnl,
-  memorySummary,
   reference,
   setDefaultDevice,
   setNumThreads,
@@ -116,8 +115,9 @@ export {
   profile,
   type ProfileOptions,
   type ProfileRow,
+  type TraceEvent,
 } from "./lib/profiler.ts";
-export { graphDot, graphText } from "./lib/debug.ts";
+export { graphDot, graphText, memorySummary } from "./lib/debug.ts";
 export {
   type AsyncProgress,
   type PostfixValue,

@@ -1,6 +1,7 @@
-// Looking at what was recorded: the graph behind a tensor as an indented tree or as Graphviz text.
+// Looking inside: the graph behind a tensor as an indented tree or as Graphviz text, and what memory is used for.
 
 import type { Tensor } from "./tensor/mod.ts";
+import { allDevices, defaultDevice, type Device } from "./device.ts";
 import { AccumulateGrad, edgeOf, type Node } from "./autograd/graph.ts";
 import { show } from "./shape.ts";
 
@@ -51,4 +52,51 @@ export function graphDot(t: Tensor): string {
     for (const next of node.next) if (next !== null) lines.push(`  n${number(next)} -> n${n};`);
   }
   return [...lines, "}", ""].join("\n");
+}
+
+/** Bytes in the unit that suits them. */
+function size(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  for (const [unit, exponent] of [["KiB", 10], ["MiB", 20]] as const) {
+    if (bytes < 1024 * 2 ** exponent) return `${(bytes / 2 ** exponent).toFixed(1)} ${unit}`;
+  }
+  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
+
+function blocks(count: number): string {
+  return count === 1 ? "1 block" : `${count.toLocaleString("en")} blocks`;
+}
+
+const largestShown = 5;
+
+/**
+ * What the memory behind the tensors of `device` is used for, one fact a line: bytes and blocks in use (a tensor and
+ * its views share one), their peak, what waits for reuse and in which sizes, and how often that served.
+ *
+ * @example
+ * ```ts
+ * import * as ndl from "../mod.ts";
+ * const x = ndl.zeros([512, 512]); // 1 MiB
+ * console.log(ndl.memorySummary(x.device)); // memory of ...: in use 1.0 MiB in 1 block, ...
+ * ```
+ */
+export function memorySummary(device: Device = defaultDevice()): string {
+  const { allocator } = device, c = allocator.counts(), cached = allocator.cachedBlocks();
+  const sharers = allDevices.filter((d) => d !== device && d.allocator === allocator);
+  const held = cached.reduce((n, { count }) => n + count, 0);
+  const shown = cached.slice(0, largestShown).map(({ bytes, count }) =>
+    `${count} × ${size(bytes)}`
+  );
+  if (cached.length > largestShown) shown.push("smaller ones");
+  const rate = c.taken === 0 ? 0 : 100 * c.reused / c.taken;
+  return [
+    `memory of ${device}${sharers.length > 0 ? ` (shared with ${sharers.join(", ")})` : ""}`,
+    `  in use         ${size(c.live)} in ${blocks(c.blocks)}`,
+    `  peak           ${size(c.peak)}`,
+    `  for reuse      ${size(c.cached)} in ${blocks(held)}${
+      shown.length > 0 ? `: ${shown.join(", ")}` : ""
+    }`,
+    `  watched        ${size(c.registered)} in use that come back when V8 collects dropped tensors`,
+    `  handed out     ${blocks(c.taken)} so far, ${rate.toFixed(1)}% of them reused`,
+  ].join("\n");
 }

@@ -56,7 +56,7 @@ export class Device {
       this.#reason = result;
     } else {
       const checked = env("NEEDLE_CHECK") && result !== referenceBackend;
-      this.#backend = profiledProgram(checked ? checkedBackend(result) : result);
+      this.#backend = profiledProgram(checked ? checkedBackend(result) : result, this);
     }
   }
 
@@ -247,12 +247,4 @@ export function setNumThreads(n: number): void {
     throw new RangeError(`Cannot use ${n} threads: the count must be an integer from 1 to 1024`);
   }
   for (const d of allDevices) if (d.available) d.backend.setThreads(n);
-}
-
-/** Bytes held by tensors of `device`, as text. */
-export function memorySummary(device: Device = defaultDevice()): string {
-  const c = device.allocator.counts();
-  const mb = (n: number): string => `${(n / 2 ** 20).toFixed(1)} MiB`;
-  return `${device.name}: ${mb(c.live)} live, ${mb(c.peak)} peak, ${mb(c.cached)} cached, ` +
-    `${mb(c.registered)} watched by the garbage collector`;
 }

@@ -29,6 +29,16 @@ export interface Allocator {
   unwatch(lease: Lease, block: Block): void;
   /** What is held. */
   counts(): MemoryCounts;
+  /** How many blocks of which size wait in the pool, the largest first. */
+  cachedBlocks(): CachedBlocks[];
+}
+
+/** Blocks of one size that wait in a pool. */
+export interface CachedBlocks {
+  /** Bytes of each. */
+  readonly bytes: number;
+  /** How many there are. */
+  readonly count: number;
 }
 
 /** Bytes under an allocator's care. */
@@ -41,6 +51,12 @@ export interface MemoryCounts {
   readonly cached: number;
   /** Bytes whose finalizer will recycle them. */
   readonly registered: number;
+  /** Blocks that make up `live`. */
+  readonly blocks: number;
+  /** Blocks handed out so far. */
+  readonly taken: number;
+  /** Those of them that came from the pool instead of the system. */
+  readonly reused: number;
 }
 
 const slabBytes = 8192; // small tensors share slabs: one survivor holds at most this much
@@ -84,6 +100,9 @@ export class HostPool implements Allocator {
   #peak = 0;
   #cached = 0;
   #registered = 0;
+  #blocks = 0;
+  #taken = 0;
+  #reused = 0;
   #notices = 0;
   #slab: ArrayBuffer | null = null;
   #slabUsed = 0;
@@ -92,6 +111,7 @@ export class HostPool implements Allocator {
     if (lease.over) return;
     if (lease.block === null) {
       this.#notices--;
+      this.#blocks--;
       this.#live -= lease.bytes;
     } else {
       this.#registered -= lease.bytes;
@@ -103,9 +123,12 @@ export class HostPool implements Allocator {
     const size = sizeClass(bytes);
     this.#live += size;
     if (this.#live > this.#peak) this.#peak = this.#live;
+    this.#blocks++;
+    this.#taken++;
     const free = this.#free.get(size);
     if (free !== undefined && free.length > 0) {
       this.#cached -= size;
+      this.#reused++;
       return free.pop()!;
     }
     if (size <= largestPiece) return this.#cut(size);
@@ -114,6 +137,7 @@ export class HostPool implements Allocator {
 
   give(block: Block): void {
     this.#live -= block.bytes;
+    this.#blocks--;
     if (this.#cached + block.bytes > cacheLimit) return; // V8 frees it
     this.#cached += block.bytes;
     const free = this.#free.get(block.bytes);
@@ -130,6 +154,7 @@ export class HostPool implements Allocator {
     else if (this.#notices < noticeLimit) this.#notices++;
     else {
       this.#live -= bytes;
+      this.#blocks--;
       return unheard;
     }
     const lease = { block: recycle ? block : null, bytes, over: false };
@@ -140,6 +165,7 @@ export class HostPool implements Allocator {
   unwatch(lease: Lease, block: Block): void {
     if (lease === unheard) {
       this.#live += block.bytes;
+      this.#blocks++;
       return;
     }
     if (lease.block === null) this.#notices--;
@@ -154,7 +180,15 @@ export class HostPool implements Allocator {
       peak: this.#peak,
       cached: this.#cached,
       registered: this.#registered,
+      blocks: this.#blocks,
+      taken: this.#taken,
+      reused: this.#reused,
     };
+  }
+
+  cachedBlocks(): CachedBlocks[] {
+    return [...this.#free].filter(([, free]) => free.length > 0)
+      .map(([bytes, free]) => ({ bytes, count: free.length })).sort((a, b) => b.bytes - a.bytes);
   }
 
   /**
@@ -188,6 +222,8 @@ export class HostPool implements Allocator {
         return new ArrayBuffer(size);
       } catch {
         this.#live -= size;
+        this.#blocks--;
+        this.#taken--;
         throw new RangeError(
           `Cannot allocate ${size} bytes for a tensor: memory is exhausted (${this.#live} bytes in use)`,
         );

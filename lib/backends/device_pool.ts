@@ -2,7 +2,7 @@
 // freed blocks merge with their neighbours and are handed out again, best fit first. All work of a device runs in
 // one stream, so a block can be reused at once: whatever still reads it was started earlier.
 
-import type { Allocator, Block, Lease, MemoryCounts, Storage } from "../storage.ts";
+import type { Allocator, Block, CachedBlocks, Lease, MemoryCounts, Storage } from "../storage.ts";
 
 /** Where segments come from. */
 export interface MemorySource {
@@ -120,6 +120,8 @@ export class DevicePool implements Allocator {
   #peak = 0;
   #cached = 0;
   #registered = 0;
+  #taken = 0;
+  #reused = 0;
   #sinceCollection = 0;
   readonly #registry = new FinalizationRegistry<Lease>((lease) => {
     if (lease.over) return;
@@ -139,7 +141,9 @@ export class DevicePool implements Allocator {
   take(bytes: number): Block {
     const size = Math.max(Math.ceil(bytes / unit), 1) * unit;
     const small = size <= largestSmall, list = small ? this.#small : this.#large;
-    const piece = list.fit(size) ?? this.#grow(size, small);
+    const found = list.fit(size), piece = found ?? this.#grow(size, small);
+    if (found !== null) this.#reused++;
+    this.#taken++;
     piece.free = false;
     this.#cached -= piece.bytes;
     const rest = piece.bytes - size;
@@ -189,7 +193,19 @@ export class DevicePool implements Allocator {
       peak: this.#peak,
       cached: this.#cached,
       registered: this.#registered,
+      blocks: this.#used.size,
+      taken: this.#taken,
+      reused: this.#reused,
     };
+  }
+
+  cachedBlocks(): CachedBlocks[] {
+    const counts = new Map<number, number>();
+    for (const list of [this.#small, this.#large]) {
+      for (const { bytes } of list) counts.set(bytes, (counts.get(bytes) ?? 0) + 1);
+    }
+    return [...counts].map(([bytes, count]) => ({ bytes, count }))
+      .sort((a, b) => b.bytes - a.bytes);
   }
 
   /** Gives segments without a used block back to the device; whether there was one. */
