@@ -8,6 +8,7 @@
 
 #include "../common.h"
 #include "../include/needle.h"
+#include "conv_rows.h"
 #include "gemm.h"
 #include "primitive.h"
 
@@ -36,6 +37,13 @@ struct Shape {
   bool dense() const { return type == dnnl_f32 && P * Q == 1 && groups == 1 && H * W <= R * S; }
   // Weight gradients over few pixels and many channels: our im2col product is 1.3 times as fast.
   bool deep() const { return type == dnnl_f32 && P * Q <= 16 && C * K >= 65536 && groups == 1; }
+  // Where bfloat16 takes longer than float32, conversions included: images or channels too few for tiles, and
+  // above all weight gradients over strided windows.
+  bool declines(Op op) const {
+    if (type != dnnl_bf16) return false;
+    const bool strided = stride_h > 1 || stride_w > 1;
+    return P * Q <= 4 || (P * Q <= 64 && C <= 8) || (op == kWeight && strided && P * Q <= 16);
+  }
   // Input gradients of few channels: oneDNN computes 16 all the same, and ours is up to 6 times as fast.
   bool narrow() const { return type == dnnl_f32 && C <= 8 && K * R * S >= 256 && groups == 1; }
 };
@@ -227,6 +235,53 @@ int32_t dense_weight(const Shape& s, const float* g, const float* x, float* dw) 
   return kOk;
 }
 
+// Whether images are too narrow to be convolved one by one: see conv_rows.h.
+bool joins(const Shape& s) {
+  return s.type == dnnl_bf16 && has_amx() && s.groups == 1 && s.N > 1 && s.stride_w == 1 && s.S > 1 &&
+         s.W <= 8 && s.Q <= 8 && s.pad_w <= s.dil_w * (s.S - 1);
+}
+
+// Runs the convolution of joined images on the data of single ones; declines as run() does.
+int32_t run_joined(Op op, const Shape& s, void* const* data) {
+  const Joined in(s.N, s.H, s.W + s.pad_w), out(s.N, s.P, s.W + s.pad_w);
+  Shape wide = s;
+  wide.N = in.count();
+  wide.W = wide.Q = in.width();
+  Primitive* primitive = primitive_for(op, wide);
+  if (primitive == nullptr) return kDeclined;
+  const int64_t x_pixel = s.C * 2, y_pixel = s.K * 2;
+  const size_t x_bytes = (in.bytes(x_pixel) + 63) / 64 * 64;
+  char* const x = static_cast<char*>(scratch(kScratchConv, x_bytes + out.bytes(y_pixel)));
+  if (x == nullptr) return out_of_memory();
+  char* const y = x + x_bytes;
+  if (op == kWeight) {
+    out.join(static_cast<const char*>(data[0]), s.Q, y_pixel, y);
+    in.join(static_cast<const char*>(data[1]), s.W, x_pixel, x);
+    void* const wide_data[] = {y, x, data[2]};
+    return primitive->run(wide_data);
+  }
+  if (op == kInput) {
+    out.join(static_cast<const char*>(data[0]), s.Q, y_pixel, y);
+    void* const wide_data[] = {y, data[1], x};
+    const int32_t status = primitive->run(wide_data);
+    if (status == kOk) in.part(x, s.W, x_pixel, static_cast<char*>(data[2]));
+    return status;
+  }
+  in.join(static_cast<const char*>(data[0]), s.W, x_pixel, x);
+  void* const wide_data[] = {x, data[1], y, op == kForwardBias ? data[3] : nullptr};
+  const int32_t status = primitive->run(wide_data);
+  if (status == kOk) out.part(y, s.Q, y_pixel, static_cast<char*>(data[2]));
+  return status;
+}
+
+// Runs a primitive on `data`, in the order of its arguments; declines where our own kernels are to be used.
+int32_t run(Op op, const Shape& s, void* const* data) {
+  if (s.declines(op)) return kDeclined;
+  if (joins(s)) return run_joined(op, s, data);
+  Primitive* primitive = primitive_for(op, s);
+  return primitive == nullptr ? static_cast<int32_t>(kDeclined) : primitive->run(data);
+}
+
 // An element of a tensor of `dtype`; null for an optional tensor that was left out.
 void* element(const void* base, double offset, DType dtype) {
   if (base == nullptr) return nullptr;
@@ -250,11 +305,10 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
       return dense_forward(s, at<float>(x, x_off), at<float>(w, w_off), at<float>(bias, bias_off),
                            at<float>(y, y_off));
     }
-    if (Primitive* primitive = primitive_for(bias == nullptr ? kForward : kForwardBias, s)) {
-      void* const args[] = {element(x, x_off, dtype), element(w, w_off, dtype), element(y, y_off, dtype),
-                            element(bias, bias_off, dtype)};
-      return primitive->run(args);
-    }
+    void* const data[] = {element(x, x_off, dtype), element(w, w_off, dtype), element(y, y_off, dtype),
+                          element(bias, bias_off, dtype)};
+    const int32_t status = run(bias == nullptr ? kForward : kForwardBias, s, data);
+    if (status != kDeclined) return status;
   }
   return needle_cpu_conv2d(x, x_off, w, w_off, bias, bias_off, y, y_off, dtypes, count, desc);
 }
@@ -267,10 +321,8 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
   if (supported(dtype) && !s.empty() && (s.dense() || !s.narrow())) {
     join_team();
     if (s.dense()) return dense_input(s, at<float>(g, g_off), at<float>(w, w_off), at<float>(dx, dx_off));
-    if (Primitive* primitive = primitive_for(kInput, s)) {
-      void* const args[] = {element(g, g_off, dtype), element(w, w_off, dtype), element(dx, dx_off, dtype)};
-      return primitive->run(args);
-    }
+    void* const data[] = {element(g, g_off, dtype), element(w, w_off, dtype), element(dx, dx_off, dtype)};
+    if (const int32_t status = run(kInput, s, data); status != kDeclined) return status;
   }
   return needle_cpu_conv2d_input(g, g_off, w, w_off, dx, dx_off, dtypes, count, desc);
 }
@@ -283,10 +335,8 @@ NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const vo
   if (supported(dtype) && !s.empty() && (s.dense() || !s.deep())) {
     join_team();
     if (s.dense()) return dense_weight(s, at<float>(g, g_off), at<float>(x, x_off), at<float>(dw, dw_off));
-    if (Primitive* primitive = primitive_for(kWeight, s)) {
-      void* const args[] = {element(g, g_off, dtype), element(x, x_off, dtype), element(dw, dw_off, dtype)};
-      return primitive->run(args);
-    }
+    void* const data[] = {element(g, g_off, dtype), element(x, x_off, dtype), element(dw, dw_off, dtype)};
+    if (const int32_t status = run(kWeight, s, data); status != kDeclined) return status;
   }
   return needle_cpu_conv2d_weight(g, g_off, x, x_off, dw, dw_off, dtypes, count, desc);
 }

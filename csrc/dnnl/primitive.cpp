@@ -37,6 +37,8 @@ dnnl_stream_t stream() {
   return owner.stream;
 }
 
+bool has_isa(dnnl_cpu_isa_t isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
+
 size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
@@ -65,9 +67,13 @@ dnnl_engine_t engine() {
 }
 
 bool supported(DType dtype) {
-  static const bool bfloat16 =
-      (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+  static const bool bfloat16 = has_isa(dnnl_cpu_isa_avx512_core_bf16);
   return dtype == kFloat32 || (dtype == kBfloat16 && bfloat16);
+}
+
+bool has_amx() {
+  static const bool amx = has_isa(dnnl_cpu_isa_avx512_core_amx);
+  return amx;
 }
 
 dnnl_primitive_attr_t attributes() {

@@ -83,6 +83,9 @@ dnnl_engine_t engine();
 // or AMX; elsewhere float32 is faster).
 bool supported(DType dtype);
 
+// Whether this processor has the tile multiplier of AMX for bfloat16.
+bool has_amx();
+
 inline dnnl_data_type_t type_of(DType dtype) { return dtype == kBfloat16 ? dnnl_bf16 : dnnl_f32; }
 
 // Attributes shared by all primitives: scratch memory comes from us.

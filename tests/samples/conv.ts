@@ -36,6 +36,19 @@ const cases: readonly Case[] = [
   { x: [2, 32, 8, 8], w: [32, 1, 3, 3], padding: [1, 1], groups: 32, large: true },
   { x: [2, 3, 20, 20], w: [16, 3, 7, 7], stride: [4, 4], padding: [3, 3], bias: true, large: true },
   { x: [4, 32, 1, 1], w: [32, 32, 3, 3], padding: [1, 1], large: true },
+  // Narrow images, which bfloat16 kernels join, and wide ones.
+  { x: [35, 16, 4, 4], w: [24, 16, 3, 3], padding: [1, 1], bias: true, large: true, half: true },
+  {
+    x: [9, 8, 7, 8],
+    w: [16, 8, 3, 3],
+    padding: [0, 2],
+    stride: [2, 1],
+    dilation: [1, 2],
+    large: true,
+    half: true,
+  },
+  { x: [2, 16, 12, 14], w: [24, 16, 3, 3], padding: [1, 1], bias: true, large: true, half: true },
+  { x: [2, 16, 12, 12], w: [16, 8, 3, 3], padding: [1, 1], groups: 2, large: true, half: true },
 ];
 
 function sample(c: Case, inputs: OpSample["inputs"], more: object): OpSample {

@@ -36,6 +36,8 @@ export const matmulSamples = {
     product([1, 300], [300, 65], { large: true }),
     product([5, 33, 17], [5, 17, 29], { large: true }),
     product([5, 16, 32], [32, 16], { large: true }),
+    product([67, 131], [131, 71], { large: true, dtypes: ["float16", "bfloat16"] }),
+    product([3, 33, 17], [3, 17, 29], { large: true, dtypes: ["float16", "bfloat16"] }),
   ],
   linear: [
     { inputs: [{ shape: [3, 4] }, { shape: [5, 4] }, { shape: [5] }], attrs: {} },
@@ -54,6 +56,12 @@ export const matmulSamples = {
       inputs: [{ shape: [67, 131] }, { shape: [71, 131] }, { shape: [71] }],
       attrs: {},
       large: true,
+    },
+    {
+      inputs: [{ shape: [67, 131] }, { shape: [71, 131] }, { shape: [71] }],
+      attrs: {},
+      large: true,
+      dtypes: ["float16", "bfloat16"],
     },
   ],
 } satisfies Record<keyof typeof matmulOps, readonly OpSample[]>;
