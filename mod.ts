@@ -41,6 +41,8 @@ export {
   zerosLike,
 } from "./lib/tensor/create.ts";
 export * from "./lib/tensor/functions.ts";
+export * from "./lib/tensor/layout_functions.ts";
+export * from "./lib/tensor/reduce_functions.ts";
 export { cat, stack } from "./lib/tensor/join.ts";
 export { einsum } from "./lib/tensor/einsum.ts";
 export { evaluate } from "./lib/tensor/evaluate.ts";
@@ -62,10 +64,12 @@ export { Tensor } from "./lib/tensor/mod.ts";
 export { type ElementwiseTensor } from "./lib/tensor/elementwise.ts";
 export {
   type Dims,
+  type DTypeOptions,
   type NormOptions,
   type ReduceOptions,
   type ReduceTensor,
   type SortOptions,
+  type SumOptions,
   type TopkOptions,
   type ValuesAndIndices,
   type VarOptions,

@@ -95,7 +95,7 @@
   X(logical_xor, 1, (a != K(0)) != (b != K(0)))
 
 #define NEEDLE_TERNARY_FLOAT(X) \
-  X(lerp, 1, a + c * (b - a))   \
+  X(lerp, 2, lerp(a, b, c))     \
   X(softplus, 12, softplus(a, b, c))
 
 #define NEEDLE_TERNARY_NUMBER(X) X(clamp, 1, smaller(larger(a, b), c))
@@ -124,24 +124,21 @@ NEEDLE_INLINE T sigmoid(T x) {
   return (x < K(0) ? e : K(1)) / (K(1) + e);
 }
 
-// In the next three a bound keeps -infinity times 0 away; at the bound the result is -0 already.
+// The next three are NaN at -infinity, as in PyTorch: -infinity times 0.
 template <typename T>
 NEEDLE_INLINE T gelu(T x) {
-  x = x < K(-40) ? K(-40) : x;
   return K(0.5) * x * (K(1) + erf(x * K(0.70710678118654752440)));
 }
 
 // (1 + tanh(u)) / 2 = sigmoid(2 u)
 template <typename T>
 NEEDLE_INLINE T gelu_tanh(T x) {
-  x = x < K(-40) ? K(-40) : x;
   return x * sigmoid(K(1.5957691216057307117) * (x + K(0.044715) * x * x * x));
 }
 
 // tanh(ln(1 + e)) = (e² + 2 e) / (e² + 2 e + 2)
 template <typename T>
 NEEDLE_INLINE T mish(T x) {
-  x = x < K(-800) ? K(-800) : x;
   const T e = exp(x), n = e * (e + K(2));
   return x > K(20) ? x : x * (n / (n + K(2)));
 }
@@ -156,6 +153,13 @@ template <typename T>
 NEEDLE_INLINE T silu_slope(T x) {
   const T s = sigmoid(x);
   return s * (K(1) + x * (K(1) - s));
+}
+
+// From the nearer end, so that weights 0 and 1 give a and b exactly.
+template <typename T>
+NEEDLE_INLINE T lerp(T a, T b, T weight) {
+  const T d = b - a;
+  return abs(weight) < K(0.5) ? a + weight * d : b - d * (K(1) - weight);
 }
 
 template <typename T>

@@ -18,6 +18,8 @@ export interface AttentionOptions {
   readonly isCausal?: boolean;
   /** What scores are multiplied by (default 1/√E). */
   readonly scale?: number | null;
+  /** Let the heads of q (dim -3) share those of k and v in equal groups, Ainslie et al. 2023 (default false). */
+  readonly enableGqa?: boolean;
 }
 
 /** `t` with the leading dims `lead` as two: all but the last of them together, and the last. */
@@ -38,6 +40,26 @@ function fourMaskDims(mask: Tensor, lead: Shape): Tensor {
   if (lead.length === 2) return all;
   if (lead.length < 2) return all.reshape([...new Array<number>(4 - dims).fill(1), ...all.shape]);
   return fourDims(all.expand([...lead, ...all.shape.slice(-2)]), lead);
+}
+
+/** Keys or values with each head as often as there are queries' heads for it. */
+function sharedHeads(t: Tensor, q: Tensor): Tensor {
+  const heads = q.shape.at(-3) ?? 1, own = t.shape.at(-3) ?? 1;
+  if (own === heads) return t;
+  if (t.ndim < 3 || heads % own !== 0) {
+    throw new RangeError(
+      `Cannot share the heads of keys or values ${show(t.shape)} among queries ${
+        show(q.shape)
+      }: their number must divide that of the queries' heads`,
+    );
+  }
+  const [lead, [rows, features]] = [t.shape.slice(0, -3), t.shape.slice(-2) as [number, number]];
+  return t.unsqueeze(-3).expand([...lead, own, heads / own, rows, features]).reshape([
+    ...lead,
+    heads,
+    rows,
+    features,
+  ]);
 }
 
 function checkShapes(q: Tensor, k: Tensor, v: Tensor): number[] {
@@ -77,7 +99,11 @@ export function scaledDotProductAttention(
   options: AttentionOptions = {},
 ): Tensor {
   const name = "scaledDotProductAttention";
-  checkOptions(name, options, ["attnMask", "dropoutP", "isCausal", "scale"]);
+  checkOptions(name, options, ["attnMask", "dropoutP", "isCausal", "scale", "enableGqa"]);
+  if (options.enableGqa) {
+    const rest = { ...options, enableGqa: false };
+    return scoped(() => scaledDotProductAttention(q, sharedHeads(k, q), sharedHeads(v, q), rest));
+  }
   const { attnMask = null, dropoutP = 0, isCausal = false } = options;
   if (attnMask !== null && isCausal) {
     throw new Error(

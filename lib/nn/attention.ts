@@ -7,6 +7,7 @@ import { checkOptions } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { same, show } from "../shape.ts";
 import { empty, zeros } from "../tensor/create.ts";
+import { cat } from "../tensor/join.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { dropout } from "../tensor/random.ts";
 import { factoryKeys, type FactoryOptions, positiveSizes } from "./factory.ts";
@@ -20,6 +21,10 @@ export interface MultiheadAttentionOptions extends FactoryOptions {
   readonly dropout?: number;
   /** Learn biases (default true). */
   readonly bias?: boolean;
+  /** Learn a key and its value that every query sees beside those given (default false). */
+  readonly addBiasKv?: boolean;
+  /** Let every query see a key and value of zeros as well (default false). */
+  readonly addZeroAttn?: boolean;
   /** Features of the keys (default embedDim). */
   readonly kdim?: number;
   /** Features of the values (default embedDim). */
@@ -76,8 +81,13 @@ export class MultiheadAttention extends Module<
   v_proj_weight: Parameter | null = null;
   /** (3 embedDim), or null. */
   in_proj_bias: Parameter | null;
+  /** A key that every query sees beside those given, (1, 1, embedDim), with addBiasKv. */
+  bias_k: Parameter | null = null;
+  /** The value of that key, (1, 1, embedDim). */
+  bias_v: Parameter | null = null;
   /** The projection of the joined heads. */
   out_proj: Linear;
+  readonly #zeroKey: boolean;
   /** Features of queries and outputs. */
   readonly embedDim: number;
   /** Heads. */
@@ -90,14 +100,24 @@ export class MultiheadAttention extends Module<
   /** `embedDim` features in `numHeads` heads, which must divide them. */
   constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {
     super();
-    const keys = ["dropout", "bias", "kdim", "vdim", "batchFirst", ...factoryKeys];
-    checkOptions("MultiheadAttention", options, keys);
+    checkOptions("MultiheadAttention", options, [
+      "dropout",
+      "bias",
+      "addBiasKv",
+      "addZeroAttn",
+      "kdim",
+      "vdim",
+      "batchFirst",
+      ...factoryKeys,
+    ]);
     const {
       dropout = 0,
       bias = true,
       kdim = embedDim,
       vdim = embedDim,
       batchFirst = false,
+      addBiasKv = false,
+      addZeroAttn = false,
       ...factory
     } = options;
     positiveSizes("MultiheadAttention", { embedDim, numHeads, kdim, vdim });
@@ -127,6 +147,11 @@ export class MultiheadAttention extends Module<
       this.v_proj_weight = make(embedDim, vdim);
     }
     this.in_proj_bias = bias ? new Parameter(zeros([3 * embedDim], factory)) : null;
+    if (addBiasKv) {
+      this.bias_k = init.xavierNormal_(new Parameter(empty([1, 1, embedDim], factory)));
+      this.bias_v = init.xavierNormal_(new Parameter(empty([1, 1, embedDim], factory)));
+    }
+    this.#zeroKey = addZeroAttn;
     this.out_proj = new Linear(embedDim, embedDim, { bias, ...factory });
     if (this.out_proj.bias !== null) init.zeros_(this.out_proj.bias);
   }
@@ -226,12 +251,41 @@ export class MultiheadAttention extends Module<
     return mask.dtype === "bool" ? mask.logicalNot() : added(mask, dtype);
   }
 
+  /** Keys or values (N, H, S, E / H) with the learned one and the zero behind them, where there are such. */
+  #extended(t: Tensor, learned: Parameter | null): Tensor {
+    const [batch, heads, , width] = t.shape as [number, number, number, number];
+    const rows = [t];
+    if (learned !== null) {
+      rows.push(learned.reshape([1, heads, 1, width]).expand([batch, heads, 1, width]));
+    }
+    if (this.#zeroKey) rows.push(t._zeros([batch, heads, 1, width]));
+    return rows.length === 1 ? t : cat(rows, 2);
+  }
+
+  /** How many keys #extended adds. */
+  get #extraKeys(): number {
+    return Number(this.bias_k !== null) + Number(this.#zeroKey);
+  }
+
+  /** The options with isCausal put into the mask where there are keys that every query sees. */
+  #explicit(options: AttendOptions, q: Tensor, { queries, keys }: Sizes): AttendOptions {
+    if (this.#extraKeys === 0 || !options.isCausal) return options;
+    const hidden = q._filled([queries, keys], 1).triu(1).to("bool"),
+      given = options.attnMask ?? null;
+    const attnMask = given === null
+      ? hidden
+      : given.dtype === "bool"
+      ? given.logicalOr(hidden)
+      : given.maskedFill(hidden, -Infinity);
+    return { ...options, attnMask, isCausal: false };
+  }
+
   /**
    * @param query (L, N, embedDim), (N, L, embedDim) with batchFirst, or (L, embedDim)
    * @param key (S, N, kdim), likewise
    * @param value (S, N, vdim), likewise
    * @returns the output, shaped as the query, and the weights: (N, L, S), (N, heads, L, S) without
-   * averageAttnWeights, null without needWeights
+   * averageAttnWeights, null without needWeights; S counts the keys of addBiasKv and addZeroAttn too
    */
   override forward(
     query: Tensor,
@@ -246,17 +300,23 @@ export class MultiheadAttention extends Module<
       "averageAttnWeights",
       "isCausal",
     ]);
-    const { needWeights = true, averageAttnWeights = true, isCausal = false } = options;
+    const { needWeights = true, averageAttnWeights = true } = options;
     const sizes = this.#check(query, key, value), nd = query.ndim;
-    const attrs = { scale: 1 / Math.sqrt(this.embedDim / this.numHeads), causal: isCausal };
     const p = this.training ? this.dropout : 0;
     return scoped(() => {
-      const [q, k, v] = this.#project(query, key, value).map((t) => this.#heads(t)) as [
+      const [q, ownK, ownV] = this.#project(query, key, value).map((t) => this.#heads(t)) as [
         Tensor,
         Tensor,
         Tensor,
       ];
-      const mask = this.#mask(q, options, sizes);
+      const asked = this.#explicit(options, q, sizes), extra = this.#extraKeys;
+      const k = this.#extended(ownK, this.bias_k), v = this.#extended(ownV, this.bias_v);
+      let mask = this.#mask(q, asked, sizes);
+      if (mask !== null && extra > 0) {
+        mask = mask.pad([0, extra], { value: mask.dtype === "bool" ? 1 : 0 });
+      }
+      const scale = 1 / Math.sqrt(this.embedDim / this.numHeads);
+      const attrs = { scale, causal: asked.isCausal ?? false };
       const project = (y: Tensor): Tensor =>
         linear(this.#join(y, nd), this.out_proj.weight, { bias: this.out_proj.bias });
       if (!needWeights && p === 0) {

@@ -21,6 +21,7 @@ export {
   ConvTranspose1d,
   ConvTranspose2d,
   type ConvTransposeOptions,
+  type PaddingMode,
 } from "./conv.ts";
 export { AdaptiveAvgPool2d, AvgPool2d, MaxPool2d } from "./pool.ts";
 export {
@@ -36,7 +37,7 @@ export {
 } from "./norm.ts";
 export * from "./activation.ts";
 export { Dropout, Embedding, type EmbeddingOptions } from "./dropout.ts";
-export { GRU, LSTM, type RecurrentOptions, RNN, type RnnOptions } from "./rnn.ts";
+export { GRU, LSTM, type LstmOptions, type RecurrentOptions, RNN, type RnnOptions } from "./rnn.ts";
 export { type CellOptions, GRUCell, LSTMCell, RNNCell, type RnnCellOptions } from "./rnn_cell.ts";
 export {
   type AttendOptions,

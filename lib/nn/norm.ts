@@ -20,7 +20,11 @@ export interface BatchNormOptions extends FactoryOptions {
   readonly affine?: boolean;
   /** Keep running statistics for evaluation (default true). */
   readonly trackRunningStats?: boolean;
+  /** Learn the shift too (default true). */
+  readonly bias?: boolean;
 }
+
+const batchKeys = ["eps", "momentum", "affine", "trackRunningStats", "bias", ...factoryKeys];
 
 /** (x - mean) / √(var + eps) · weight + bias per channel, Ioffe & Szegedy 2015. */
 export abstract class BatchNorm extends Module {
@@ -42,15 +46,21 @@ export abstract class BatchNorm extends Module {
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     super();
     const name = this.constructor.name;
-    checkOptions(name, options, ["eps", "momentum", "affine", "trackRunningStats", ...factoryKeys]);
+    checkOptions(name, options, batchKeys);
     positiveSizes(name, { numFeatures });
-    const { eps = 1e-5, momentum = 0.1, affine = true, trackRunningStats = true, ...factory } =
-      options;
+    const {
+      eps = 1e-5,
+      momentum = 0.1,
+      affine = true,
+      trackRunningStats = true,
+      bias = true,
+      ...factory
+    } = options;
     this.#features = numFeatures;
     this.#eps = eps;
     this.#momentum = momentum;
     this.weight = affine ? new Parameter(ones([numFeatures], factory)) : null;
-    this.bias = affine ? new Parameter(zeros([numFeatures], factory)) : null;
+    this.bias = affine && bias ? new Parameter(zeros([numFeatures], factory)) : null;
     const track = trackRunningStats;
     this.registerBuffer("running_mean", track ? zeros([numFeatures], factory) : null);
     this.registerBuffer("running_var", track ? ones([numFeatures], factory) : null);
@@ -192,6 +202,8 @@ export interface GroupNormOptions extends FactoryOptions {
   readonly eps?: number;
   /** Learn a scale and a shift per channel (default true). */
   readonly affine?: boolean;
+  /** Learn the shift too (default true). */
+  readonly bias?: boolean;
 }
 
 /** Normalises groups of channels within each sample, Wu & He 2018. */
@@ -207,19 +219,19 @@ export class GroupNorm extends Module {
   /** Splits `numChannels` channels into `numGroups` groups. */
   constructor(numGroups: number, numChannels: number, options: GroupNormOptions = {}) {
     super();
-    checkOptions("GroupNorm", options, ["eps", "affine", ...factoryKeys]);
+    checkOptions("GroupNorm", options, ["eps", "affine", "bias", ...factoryKeys]);
     positiveSizes("GroupNorm", { numGroups, numChannels });
     if (numChannels % numGroups !== 0) {
       throw new RangeError(
         `Cannot split ${numChannels} channels into ${numGroups} groups: it must divide`,
       );
     }
-    const { eps = 1e-5, affine = true, ...factory } = options;
+    const { eps = 1e-5, affine = true, bias = true, ...factory } = options;
     this.#groups = numGroups;
     this.#channels = numChannels;
     this.#eps = eps;
     this.weight = affine ? new Parameter(ones([numChannels], factory)) : null;
-    this.bias = affine ? new Parameter(zeros([numChannels], factory)) : null;
+    this.bias = affine && bias ? new Parameter(zeros([numChannels], factory)) : null;
   }
 
   /** (N, C, ...) -> the same shape. */

@@ -12,22 +12,32 @@ import type { Tensor } from "../tensor/mod.ts";
 import type { Pair } from "./factory.ts";
 import { markBuiltin, Module } from "./module.ts";
 
-/** The largest element of each window: (N, C, H, W) -> (N, C, P, Q). */
-export class MaxPool2d extends Module {
+/**
+ * The largest element of each window: (N, C, H, W) -> (N, C, P, Q). With `returnIndices` also its position h W + w in
+ * the plane: forward gives [values, indices] then.
+ */
+export class MaxPool2d<Indices extends boolean = false>
+  extends Module<[Tensor], Indices extends true ? [Tensor, Tensor] : Tensor> {
   readonly #kernel: Pair;
-  readonly #options: Omit<MaxPoolOptions, "returnIndices">;
+  readonly #options: MaxPoolOptions;
 
   /** The stride defaults to the kernel size. */
-  constructor(kernelSize: Pair, options: Omit<MaxPoolOptions, "returnIndices"> = {}) {
+  constructor(kernelSize: Pair, options: MaxPoolOptions & { returnIndices?: Indices } = {}) {
     super();
-    checkOptions("MaxPool2d", options, ["stride", "padding", "dilation", "ceilMode"]);
+    checkOptions("MaxPool2d", options, maxKeys);
     this.#kernel = kernelSize;
     this.#options = options;
   }
 
   /** (N, C, H, W) or (C, H, W). */
-  override forward(x: Tensor): Tensor {
-    return maxPool2d(x, this.#kernel, this.#options);
+  override forward(x: Tensor): Indices extends true ? [Tensor, Tensor] : Tensor {
+    const pool = maxPool2d as (
+      x: Tensor,
+      kernel: Pair,
+      options: MaxPoolOptions,
+    ) => Tensor | [Tensor, Tensor];
+    type Result = Indices extends true ? [Tensor, Tensor] : Tensor;
+    return pool(x, this.#kernel, this.#options) as Result;
   }
 
   override extraRepr(): string {
@@ -35,6 +45,7 @@ export class MaxPool2d extends Module {
   }
 }
 
+const maxKeys = ["stride", "padding", "dilation", "ceilMode", "returnIndices"];
 const avgKeys = ["stride", "padding", "ceilMode", "countIncludePad", "divisorOverride"];
 
 /** The mean of each window: (N, C, H, W) -> (N, C, P, Q). */

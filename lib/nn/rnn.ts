@@ -29,6 +29,12 @@ export interface RecurrentOptions extends FactoryOptions {
   readonly bidirectional?: boolean;
 }
 
+/** Options of LSTM. */
+export interface LstmOptions extends RecurrentOptions {
+  /** The hidden state is projected to so many features, Sak et al. 2014; 0 (default): it is not. */
+  readonly projSize?: number;
+}
+
 /** Options of RNN. */
 export interface RnnOptions extends RecurrentOptions {
   /** "tanh" (default) or "relu". */
@@ -47,6 +53,8 @@ export interface RecurrentWeights {
   readonly biasIh: Tensor | null;
   /** (gates H), or null. */
   readonly biasHh: Tensor | null;
+  /** (projections, H): what the hidden state is projected with, or null. */
+  readonly hr?: Tensor | null;
 }
 
 /** The input's part of the gates at all steps, with both biases: (T, B, gates H). */
@@ -75,7 +83,28 @@ export function runLstm(
   w: RecurrentWeights,
   reverse: boolean,
 ): Tensor[] {
+  if (w.hr) return projectedLstm(inputGates(x, w), h!, c!, w.hh, w.hr, reverse);
   return call(rnnOps.lstmLayer, [inputGates(x, w), h!, c!, w.hh], { reverse });
+}
+
+/** The steps of an LSTM whose hidden state is projected. */
+function projectedLstm(
+  gates: Tensor,
+  h: Tensor,
+  c: Tensor,
+  hh: Tensor,
+  hr: Tensor,
+  reverse: boolean,
+): Tensor[] {
+  const steps = gates.unbind(0), outputs: Tensor[] = [];
+  if (reverse) steps.reverse();
+  for (const step of steps) {
+    const [i, f, g, o] = step.add(h.matmul(hh.T)).chunk(4, 1) as [Tensor, Tensor, Tensor, Tensor];
+    c = f.sigmoid().mul(c).add(i.sigmoid().mul(g.tanh()));
+    h = o.sigmoid().mul(c.tanh()).matmul(hr.T);
+    outputs.push(h);
+  }
+  return [stack(reverse ? outputs.reverse() : outputs), h, c];
 }
 
 /** One direction of a GRU layer: the recurrent bias of n stands inside the product with the reset gate. */
@@ -100,6 +129,8 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
   [bias: `bias_ih_l${string}`]: Parameter;
   /** (gates H). */
   [bias: `bias_hh_l${string}`]: Parameter;
+  /** (projSize, H). */
+  [weight: `weight_hr_l${string}`]: Parameter;
   /** Features of the input. */
   readonly inputSize: number;
   /** Hidden units H. */
@@ -114,21 +145,29 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
   dropout: number;
   /** Whether there are two directions. */
   readonly bidirectional: boolean;
-  readonly #states: number;
+  /** Features of each state: of h, then of c. */
+  readonly #sizes: readonly number[];
 
   /** `gates` blocks of hidden units in the weights, `states` tensors as state. */
   constructor(
     inputSize: number,
     hiddenSize: number,
-    options: RecurrentOptions,
+    options: LstmOptions,
     gates: number,
     states: number,
   ) {
     super();
     const { numLayers = 1, bias = true, batchFirst = false, dropout = 0, bidirectional = false } =
       options;
+    const { projSize = 0 } = options;
     const name = this.constructor.name;
     positiveSizes(name, { inputSize, hiddenSize, numLayers });
+    if (!Number.isInteger(projSize) || projSize < 0 || projSize >= hiddenSize) {
+      throw new RangeError(
+        `Cannot make ${name} with projSize ${projSize}: it must be smaller than hiddenSize, or 0`,
+      );
+    }
+    const outputs = projSize || hiddenSize;
     if (!(dropout >= 0 && dropout <= 1)) {
       throw new RangeError(`Cannot make ${name} with dropout ${dropout}: it must be in [0, 1]`);
     }
@@ -139,7 +178,7 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
     this.batchFirst = batchFirst;
     this.dropout = dropout;
     this.bidirectional = bidirectional;
-    this.#states = states;
+    this.#sizes = [outputs, hiddenSize].slice(0, states);
     const fields = this as Record<string, unknown>;
     const make = (shape: readonly number[]): Parameter => {
       const { device, dtype } = options;
@@ -149,13 +188,15 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
       return p;
     };
     for (let layer = 0; layer < numLayers; layer++) {
-      const inputs = layer === 0 ? inputSize : hiddenSize * (bidirectional ? 2 : 1);
+      const inputs = layer === 0 ? inputSize : outputs * (bidirectional ? 2 : 1);
       for (const suffix of this.#suffixes(layer)) {
         fields[`weight_ih_${suffix}`] = make([gates * hiddenSize, inputs]);
-        fields[`weight_hh_${suffix}`] = make([gates * hiddenSize, hiddenSize]);
-        if (!bias) continue;
-        fields[`bias_ih_${suffix}`] = make([gates * hiddenSize]);
-        fields[`bias_hh_${suffix}`] = make([gates * hiddenSize]);
+        fields[`weight_hh_${suffix}`] = make([gates * hiddenSize, outputs]);
+        if (bias) {
+          fields[`bias_ih_${suffix}`] = make([gates * hiddenSize]);
+          fields[`bias_hh_${suffix}`] = make([gates * hiddenSize]);
+        }
+        if (projSize > 0) fields[`weight_hr_${suffix}`] = make([projSize, hiddenSize]);
       }
     }
   }
@@ -171,6 +212,7 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
       hh: field(`weight_hh_${suffix}`),
       biasIh: this.bias ? field(`bias_ih_${suffix}`) : null,
       biasHh: this.bias ? field(`bias_hh_${suffix}`) : null,
+      hr: field(`weight_hr_${suffix}`) ?? null,
     };
   }
 
@@ -189,13 +231,14 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
     if (x.shape[steps] === 0) throw new RangeError(`${what}: it needs at least one step`);
     if (states === null) return;
     const batch = x.ndim === 2 ? [] : [x.shape[1 - steps]!];
-    const want = [this.numLayers * (this.bidirectional ? 2 : 1), ...batch, this.hiddenSize];
-    if (states.length !== this.#states || states.some((s) => !(s instanceof Tensor))) {
+    const count = this.#sizes.length;
+    if (states.length !== count || states.some((s) => !(s instanceof Tensor))) {
       throw new TypeError(
-        `${what}: the state must be ${this.#states === 1 ? "one tensor" : "[h, c], two tensors"}`,
+        `${what}: the state must be ${count === 1 ? "one tensor" : "[h, c], two tensors"}`,
       );
     }
-    for (const s of states) {
+    for (const [i, s] of states.entries()) {
+      const want = [this.numLayers * (this.bidirectional ? 2 : 1), ...batch, this.#sizes[i]!];
       if (!same(s.shape, want)) {
         throw new RangeError(
           `${what} with a state of shape ${show(s.shape)}: it must be ${show(want)}`,
@@ -210,11 +253,11 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
     return scoped(() => {
       const single = x.ndim === 2;
       let sequence = single ? x.unsqueeze(1) : this.batchFirst ? x.transpose(0, 1) : x;
-      const zeros = states === null ? x._zeros([sequence.shape[1]!, this.hiddenSize]) : null;
-      const initial = (i: number): Tensor[] =>
-        states === null
-          ? new Array<Tensor>(this.#states).fill(zeros!)
-          : states.map((s) => single ? s.narrow(0, i, 1) : s.select(0, i));
+      const zeros = states === null
+        ? this.#sizes.map((size) => x._zeros([sequence.shape[1]!, size]))
+        : null;
+      const initial = (i: number): readonly Tensor[] =>
+        states === null ? zeros! : states.map((s) => single ? s.narrow(0, i, 1) : s.select(0, i));
       const last: Tensor[][] = [];
       for (let layer = 0; layer < this.numLayers; layer++) {
         const outputs = this.#suffixes(layer).map((suffix, direction) => {
@@ -232,7 +275,7 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
           sequence = dropout(sequence, this.dropout, { training: this.training });
         }
       }
-      const finals = Array.from({ length: this.#states }, (_, k) => {
+      const finals = this.#sizes.map((_, k) => {
         const all = last.length === 1 ? last[0]![k]!.unsqueeze(0) : stack(last.map((f) => f[k]!));
         return single ? all.squeeze(1) : all;
       });
@@ -253,6 +296,7 @@ abstract class Recurrent<S> extends Module<[x: Tensor, state?: S | null], [Tenso
     if (this.batchFirst) parts.push("batchFirst=true");
     if (this.dropout !== 0) parts.push(`dropout=${this.dropout}`);
     if (this.bidirectional) parts.push("bidirectional=true");
+    if (this.#sizes[0] !== this.hiddenSize) parts.push(`projSize=${this.#sizes[0]}`);
     return parts.join(", ");
   }
 }
@@ -293,15 +337,15 @@ export class RNN extends Recurrent<Tensor> {
  */
 export class LSTM extends Recurrent<[Tensor, Tensor]> {
   /** Sequences of `inputSize` features, `hiddenSize` hidden units. */
-  constructor(inputSize: number, hiddenSize: number, options: RecurrentOptions = {}) {
-    checkOptions("LSTM", options, optionKeys);
+  constructor(inputSize: number, hiddenSize: number, options: LstmOptions = {}) {
+    checkOptions("LSTM", options, [...optionKeys, "projSize"]);
     super(inputSize, hiddenSize, options, 4, 2);
   }
 
   /**
    * @param x (T, N, inputSize), (N, T, inputSize) with batchFirst, or (T, inputSize)
-   * @param state [h, c], each (layers · directions, N, hiddenSize), zeros if left out
-   * @returns outputs (T, N, directions · hiddenSize) of the last layer at all steps, and the last [h, c] of each layer
+   * @param state [h, c], each (layers · directions, N, hiddenSize), zeros if left out; with projSize that is the size of h
+   * @returns outputs (T, N, directions · size of h) of the last layer at all steps, and the last [h, c] of each layer
    */
   override forward(
     x: Tensor,

@@ -9,6 +9,7 @@ import {
   inverseSquare,
   powBase,
   powExponent,
+  roundedOnce,
   unclamped,
   winner,
 } from "./elementwise_grads.ts";
@@ -173,10 +174,10 @@ export const elementwiseOps = declare({
   selu: unary({
     doc: "scale · (x > 0 ? x : alpha (eˣ - 1)), Klambauer et al. 2017",
     f: (x) => selu.scale * (x > 0 ? x : selu.alpha * Math.expm1(x)),
-    dx: dx(
+    dx: roundedOnce(dx(
       "ay",
       (g, x, y) => g.mul(x.gt(0).where(selu.scale, y.add(selu.scale * selu.alpha))),
-    ),
+    )),
   }),
   gelu: unary({
     doc: "x Φ(x) with the normal distribution function Φ, Hendrycks & Gimpel 2016",
@@ -186,12 +187,12 @@ export const elementwiseOps = declare({
   geluTanh: unary({
     doc: "x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))",
     f: geluTanh,
-    dx: dx("a", (g, x) => {
+    dx: roundedOnce(dx("a", (g, x) => {
       const k = Math.sqrt(2 / Math.PI), x2 = x.mul(x);
       const t = x.mul(x2.mul(0.044715).add(1)).mul(k).tanh();
       const slope = t.mul(t).neg().add(1).mul(x2.mul(3 * 0.044715).add(1)).mul(x).mul(k);
       return g.mul(t.add(1).add(slope)).mul(0.5);
-    }),
+    })),
   }),
   silu: unary({
     doc: "x sigmoid(x)",
@@ -201,10 +202,10 @@ export const elementwiseOps = declare({
   mish: unary({
     doc: "x tanh(ln(1 + eˣ)), Misra 2019",
     f: mish,
-    dx: dx("a", (g, x) => {
+    dx: roundedOnce(dx("a", (g, x) => {
       const t = x.softplus().tanh();
       return g.mul(t.add(x.mul(x.sigmoid()).mul(t.mul(t).neg().add(1))));
-    }),
+    })),
   }),
   erf: unary({
     doc: "2/√π ∫₀ˣ exp(-t²) dt",
@@ -331,10 +332,10 @@ export const elementwiseOps = declare({
     doc: "x > 0 ? x : alpha (eˣ - 1), Clevert et al. 2015",
     f: (x, alpha) => x > 0 ? x : alpha * Math.expm1(x),
     grads: [
-      dxy(
+      roundedOnce(dxy(
         "ab",
         (g, x, alpha) => (x as Tensor).gt(0).where(g, g.mul((x as Tensor).exp().mul(alpha))),
-      ),
+      )),
       null,
     ],
   }),
@@ -432,7 +433,8 @@ export const elementwiseOps = declare({
   }),
   lerp: ternary({
     doc: "a + w (b - a)",
-    f: (a, b, w) => a + w * (b - a),
+    // From the nearer end: exact at both.
+    f: (a, b, w) => Math.abs(w) < 0.5 ? a + w * (b - a) : b - (b - a) * (1 - w),
     grads: [
       dxyz("c", (g, _a, _b, w) => g.sub(g.mul(w))),
       dxyz("c", (g, _a, _b, w) => g.mul(w)),
@@ -443,10 +445,10 @@ export const elementwiseOps = declare({
     doc: "ln(1 + exp(beta x)) / beta, and x where beta x > threshold",
     f: softplus,
     grads: [
-      dxyz("abc", (g, x, beta, threshold) => {
+      roundedOnce(dxyz("abc", (g, x, beta, threshold) => {
         const bx = (x as Tensor).mul(beta);
         return bx.gt(threshold).where(g, g.mul(bx.sigmoid()));
-      }),
+      })),
       null,
       null,
     ],

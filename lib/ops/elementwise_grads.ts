@@ -2,7 +2,22 @@
 // values they are PyTorch's. Read next: lib/ops/elementwise.ts, whose table refers to them.
 
 import type { Operand } from "../backend.ts";
+import { isHalf } from "../dtype.ts";
 import type { Tensor } from "../tensor/mod.ts";
+import type { Grad } from "./op.ts";
+
+/** A derivative of several steps: for halves it is computed in float32 and rounded once. */
+export function roundedOnce({ saves, f }: Grad): Grad {
+  const wide = <T extends Operand>(x: T): T =>
+    typeof x === "object" && x !== null ? x.to("float32") as T : x;
+  return {
+    saves,
+    f: (g, a, b, c, y) =>
+      isHalf(g.dtype)
+        ? f(wide(g), wide(a), wide(b), wide(c), wide(y)).to(g.dtype)
+        : f(g, a, b, c, y),
+  };
+}
 
 function minusOne(b: Operand): Operand {
   return typeof b === "number" ? b - 1 : b.sub(1);
@@ -35,8 +50,10 @@ export function winner(g: Tensor, a: Operand, b: Operand, loses: "gt" | "lt"): T
 export function unclamped(g: Tensor, x: Tensor, lo: Operand, hi: Operand): Tensor {
   const strictly = (bound: Operand, inside: "gt" | "lt"): Tensor =>
     Math.abs(bound as number) === Infinity ? x.eq(x) : x[inside](bound);
-  const inside = strictly(lo, "gt").logicalAnd(strictly(hi, "lt"));
-  if (typeof lo === "number" && typeof hi === "number") return g.mul(inside);
+  if (typeof lo === "number" && typeof hi === "number") {
+    return g.mul(strictly(lo, "gt").logicalAnd(strictly(hi, "lt")));
+  }
+  const inside = x.le(lo).logicalOr(x.ge(hi)).logicalNot(); // NaN is
   const ties = x.eq(lo).to(g.dtype).add(x.eq(hi).to(g.dtype)).mul(0.5);
   return g.mul(inside.to(g.dtype).add(ties.mul(x.ge(lo).logicalAnd(x.le(hi)))));
 }

@@ -27,6 +27,12 @@ export interface VarAttrs extends ReduceAttrs {
   readonly correction: number;
 }
 
+/** Attributes of `amax` and `amin`. */
+export interface ExtremesAttrs extends ReduceAttrs {
+  /** Whether NaNs share the gradient of a result that is NaN (`max()`), instead of making all of it NaN (`amax()`). */
+  readonly sharedByNaN?: boolean;
+}
+
 /** Attributes of reductions along one dim. */
 export interface DimAttrs {
   /** Wrapped dim. */
@@ -148,7 +154,7 @@ function wins(a: number | bigint, best: number | bigint, largest: boolean): bool
 }
 
 /** An extreme over dims; its gradient is shared evenly among ties. */
-function extreme(name: "amax" | "amin"): TypedKernelOp<ReduceAttrs> {
+function extreme(name: "amax" | "amin"): TypedKernelOp<ExtremesAttrs> {
   const largest = name === "amax";
   return kernel({
     doc: `the ${
@@ -157,7 +163,7 @@ function extreme(name: "amax" | "amin"): TypedKernelOp<ReduceAttrs> {
     inputs: ["x"],
     outputs: ["y"],
     strided: ["x"],
-    infer: ({ x }, a: ReduceAttrs) => {
+    infer: ({ x }, a: ExtremesAttrs) => {
       requireElements(name, x.shape, a.dims);
       return reduced(x, a);
     },
@@ -172,7 +178,8 @@ function extreme(name: "amax" | "amin"): TypedKernelOp<ReduceAttrs> {
     },
     saves: ["x", "y"],
     vjp: ({ y: g }, { x, y }, a) => {
-      const best = x.eq(restore(y, a)).to(x.dtype);
+      const equal = x.eq(restore(y, a));
+      const best = (a.sharedByNaN ? equal.logicalOr(x.isnan()) : equal).to(x.dtype);
       const ties = best.sum(a.dims, { keepdim: true });
       return [best.mul(restore(g!, a).div(ties))];
     },

@@ -36,9 +36,9 @@ export function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-z * z) / (f * Math.sqrt(Math.PI)));
 }
 
-/** x Φ(x); the lower tail from erfc's continued fraction, so that it keeps relative accuracy. */
+/** x Φ(x), NaN at -∞ (-∞ · 0); the lower tail from erfc's continued fraction, so that it keeps relative accuracy. */
 export function gelu(x: number): number {
-  if (x === -Infinity) return -0;
+  if (x === -Infinity) return NaN;
   if (x < -3.5) {
     const z = -x / Math.SQRT2;
     let f = z;
@@ -48,9 +48,8 @@ export function gelu(x: number): number {
   return x * (1 + erf(x / Math.SQRT2)) / 2;
 }
 
-/** The tanh approximation of gelu. */
+/** The tanh approximation of gelu; NaN at -∞ too. */
 export function geluTanh(x: number): number {
-  if (x === -Infinity) return -0;
   return x / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x * x * x)));
 }
 
@@ -59,8 +58,7 @@ export function softplus(x: number, beta: number, threshold: number): number {
   return beta * x > threshold ? x : Math.log1p(Math.exp(beta * x)) / beta;
 }
 
-/** x tanh(softplus(x)). */
+/** x tanh(softplus(x)), NaN at -∞. */
 export function mish(x: number): number {
-  if (x === -Infinity) return -0;
   return x * Math.tanh(x > 20 ? x : Math.log1p(Math.exp(x)));
 }

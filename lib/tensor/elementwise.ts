@@ -5,8 +5,19 @@ import { binary, fillInPlace, inPlace, ternary, unary } from "../dispatch.ts";
 import type { Operand } from "../backend.ts";
 import { isFloat } from "../dtype.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
-import { checkOptions } from "../options.ts";
+import { argumentsOf, checkOptions } from "../options.ts";
 import { self, TensorBase } from "./base.ts";
+import {
+  type AlphaOptions,
+  checkDifference,
+  comparable,
+  type DivOptions,
+  integral,
+  isTensor,
+  type RoundOptions,
+  scaled,
+  updated,
+} from "./operands.ts";
 import type { Tensor } from "./mod.ts";
 
 /** Elementwise methods of tensors. */
@@ -23,7 +34,7 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** -1, 0 or 1 by the sign of x. */
   sign(): Tensor {
-    return unary(ops.sign, self(this));
+    return this.dtype === "bool" ? unary(ops.copy, self(this)) : unary(ops.sign, self(this));
   }
 
   /** eˣ. */
@@ -63,7 +74,7 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** x². */
   square(): Tensor {
-    return unary(ops.square, self(this));
+    return unary(ops.square, this.dtype === "bool" ? self(this).to("int64") : self(this));
   }
 
   /** 1 / x. */
@@ -156,9 +167,19 @@ export abstract class ElementwiseTensor extends TensorBase {
     return unary(ops.ceil, self(this));
   }
 
-  /** x rounded to the nearest integer, ties to even. */
-  round(): Tensor {
-    return unary(ops.round, self(this));
+  /** x rounded to the nearest integer (or to some decimals), ties to even. */
+  round(options: RoundOptions = {}): Tensor {
+    checkOptions("round", options, ["decimals"]);
+    const decimals = options.decimals ?? 0;
+    if (!Number.isInteger(decimals)) {
+      throw new TypeError(`Cannot round to ${String(decimals)} decimals: give an integer`);
+    }
+    if (decimals === 0) return unary(ops.round, self(this));
+    if (!isFloat(this.dtype)) {
+      throw new TypeError(`Cannot round a ${this.dtype} tensor to ${decimals} decimals`);
+    }
+    const unit = 10 ** Math.abs(decimals);
+    return decimals > 0 ? this.mul(unit).round().div(unit) : this.div(unit).round().mul(unit);
   }
 
   /** x without its fraction. */
@@ -181,14 +202,21 @@ export abstract class ElementwiseTensor extends TensorBase {
     return unary(ops.logicalNot, self(this));
   }
 
-  /** x + other. */
-  add(other: Operand): Tensor {
-    return binary(ops.add, self(this), other);
+  /** x + alpha other. */
+  add(other: Operand, options?: AlphaOptions): Tensor {
+    const b = options === undefined ? other : scaled("add", this, other, options);
+    return binary(ops.add, self(this), b);
   }
 
-  /** x - other. */
-  sub(other: Operand): Tensor {
-    return binary(ops.sub, self(this), other);
+  /**
+   * x - alpha other.
+   *
+   * @throws TypeError for bools
+   */
+  sub(other: Operand, options?: AlphaOptions): Tensor {
+    checkDifference(this, other);
+    const b = options === undefined ? other : scaled("sub", this, other, options);
+    return binary(ops.sub, self(this), b);
   }
 
   /** x · other. */
@@ -196,13 +224,30 @@ export abstract class ElementwiseTensor extends TensorBase {
     return binary(ops.mul, self(this), other);
   }
 
-  /** x / other, in floating point. */
-  div(other: Operand): Tensor {
-    return binary(ops.div, self(this), other);
+  /** x / other, in floating point; or rounded to integers (in the dtype of the operands) as the options say. */
+  div(other: Operand, options?: DivOptions): Tensor {
+    const x = self(this);
+    if (options === undefined) return binary(ops.div, x, other);
+    checkOptions("div", options, ["roundingMode"]);
+    const mode = options.roundingMode ?? null;
+    if (mode === null) return binary(ops.div, x, other);
+    if (mode === "floor") return this.floorDivide(other);
+    if (mode !== "trunc") {
+      throw new TypeError(
+        `Cannot div with roundingMode ${JSON.stringify(mode)}: use "trunc" or "floor"`,
+      );
+    }
+    const down = this.floorDivide(other);
+    if (isFloat(down.dtype)) return binary(ops.div, x, other).trunc();
+    const inexact = binary(ops.mul, down, other).ne(x);
+    return down.add(inexact.logicalAnd(down.lt(0)).to(down.dtype));
   }
 
-  /** x to the power `exponent`. */
+  /** x to the power `exponent`. Throws RangeError for integers to a negative power. */
   pow(exponent: Operand): Tensor {
+    if (this.dtype === "uint8" && Number.isInteger(exponent) && (exponent as number) < 0) {
+      throw new RangeError("Integers to negative integer powers are not allowed");
+    }
     return binary(ops.pow, self(this), exponent);
   }
 
@@ -233,32 +278,32 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** Where x = other (bool). */
   eq(other: Operand): Tensor {
-    return binary(ops.eq, self(this), other);
+    return binary(ops.eq, comparable(self(this), other), other);
   }
 
   /** Where x ≠ other (bool). */
   ne(other: Operand): Tensor {
-    return binary(ops.ne, self(this), other);
+    return binary(ops.ne, comparable(self(this), other), other);
   }
 
   /** Where x < other (bool). */
   lt(other: Operand): Tensor {
-    return binary(ops.lt, self(this), other);
+    return binary(ops.lt, comparable(self(this), other), other);
   }
 
   /** Where x ≤ other (bool). */
   le(other: Operand): Tensor {
-    return binary(ops.le, self(this), other);
+    return binary(ops.le, comparable(self(this), other), other);
   }
 
   /** Where x > other (bool). */
   gt(other: Operand): Tensor {
-    return binary(ops.gt, self(this), other);
+    return binary(ops.gt, comparable(self(this), other), other);
   }
 
   /** Where x ≥ other (bool). */
   ge(other: Operand): Tensor {
-    return binary(ops.ge, self(this), other);
+    return binary(ops.ge, comparable(self(this), other), other);
   }
 
   /** Where both are nonzero (bool). */
@@ -301,25 +346,36 @@ export abstract class ElementwiseTensor extends TensorBase {
     return binary(ops.siluGrad, self(this), saved);
   }
 
-  /** x > 0 ? x : slope x. */
-  leakyRelu(slope = 0.01): Tensor {
-    return binary(ops.leakyRelu, self(this), slope);
+  /** x > 0 ? x : slope x (`leakyRelu(0.2)` or `leakyRelu({ negativeSlope: 0.2 })`). */
+  leakyRelu(negativeSlope: number | { negativeSlope?: number } = 0.01): Tensor {
+    const a = argumentsOf("leakyRelu", [negativeSlope], { negativeSlope: 0.01 });
+    return binary(ops.leakyRelu, self(this), a.negativeSlope);
   }
 
-  /** x > 0 ? x : alpha (eˣ - 1). */
-  elu(alpha = 1): Tensor {
-    return binary(ops.elu, self(this), alpha);
+  /** x > 0 ? x : alpha (eˣ - 1) (`elu(0.5)` or `elu({ alpha: 0.5 })`). */
+  elu(alpha: number | { alpha?: number } = 1): Tensor {
+    return binary(ops.elu, self(this), argumentsOf("elu", [alpha], { alpha: 1 }).alpha);
   }
 
   /** x Φ(x), or its tanh approximation. */
   gelu(options: { approximate?: "none" | "tanh" } = {}): Tensor {
     checkOptions("gelu", options, ["approximate"]);
+    const { approximate = "none" } = options;
+    if (approximate !== "none" && approximate !== "tanh") {
+      throw new TypeError(
+        `Cannot gelu with approximate ${JSON.stringify(approximate)}: use "none" or "tanh"`,
+      );
+    }
     return unary(options.approximate === "tanh" ? ops.geluTanh : ops.gelu, self(this));
   }
 
-  /** ln(1 + exp(beta x)) / beta; linear where beta x exceeds the threshold. */
-  softplus(beta = 1, threshold = 20): Tensor {
-    return ternary(ops.softplus, self(this), beta, threshold);
+  /** ln(1 + exp(beta x)) / beta; linear where beta x exceeds the threshold. The two by position or by name. */
+  softplus(
+    beta: number | { beta?: number; threshold?: number } = 1,
+    threshold?: number | { threshold?: number },
+  ): Tensor {
+    const a = argumentsOf("softplus", [beta, threshold], { beta: 1, threshold: 20 });
+    return ternary(ops.softplus, self(this), a.beta, a.threshold);
   }
 
   /**
@@ -331,9 +387,12 @@ export abstract class ElementwiseTensor extends TensorBase {
     return ternary(ops.where, self(this), a, b);
   }
 
-  /** x with `value` wherever the bool `mask` (broadcast to x) is true. */
+  /** x with `value` wherever the bool `mask` (broadcast to x) is true; `value` becomes x's dtype. */
   maskedFill(mask: Tensor, value: Operand): Tensor {
-    return ternary(ops.where, mask, value, self(this));
+    const x = self(this);
+    if (isTensor(value)) return ternary(ops.where, mask, value.to(x.dtype), x);
+    if (isFloat(x.dtype) || typeof value !== "number") return ternary(ops.where, mask, value, x);
+    return ternary(ops.where, mask, integral("maskedFill", value, x.dtype), x).to(x.dtype);
   }
 
   /** x limited to [min, max]; either bound may be null. */
@@ -341,11 +400,9 @@ export abstract class ElementwiseTensor extends TensorBase {
     if (min === null && max === null) {
       throw new TypeError("Cannot clamp without bounds: give min, max or both");
     }
-    if (!isFloat(this.dtype)) {
-      // Integers have no infinity to stand for an open end.
-      if (max === null) return this.maximum(min!);
-      if (min === null) return this.minimum(max);
-    }
+    // Integers have no infinity to stand for an open end; and a tensor shares the gradient of ties as maximum does.
+    if (max === null && (isTensor(min) || !isFloat(this.dtype))) return this.maximum(min!);
+    if (min === null && (isTensor(max) || !isFloat(this.dtype))) return this.minimum(max!);
     return ternary(ops.clamp, self(this), min ?? -Infinity, max ?? Infinity);
   }
 
@@ -354,29 +411,42 @@ export abstract class ElementwiseTensor extends TensorBase {
     return ternary(ops.lerp, self(this), end, weight);
   }
 
-  /** x + other, in place. */
-  add_(other: Operand): Tensor {
-    return inPlace(ops.add, self(this), other, 0);
+  /** x + alpha other, in place. */
+  add_(other: Operand, options?: AlphaOptions): Tensor {
+    const b = options === undefined ? other : scaled("add_", this, other, options);
+    return updated(ops.add, self(this), b);
   }
 
-  /** x - other, in place. */
-  sub_(other: Operand): Tensor {
-    return inPlace(ops.sub, self(this), other, 0);
+  /** x - alpha other, in place. */
+  sub_(other: Operand, options?: AlphaOptions): Tensor {
+    checkDifference(this, other);
+    const b = options === undefined ? other : scaled("sub_", this, other, options);
+    return updated(ops.sub, self(this), b);
   }
 
   /** x · other, in place. */
   mul_(other: Operand): Tensor {
-    return inPlace(ops.mul, self(this), other, 0);
+    return updated(ops.mul, self(this), other);
   }
 
   /** x / other, in place. */
   div_(other: Operand): Tensor {
-    return inPlace(ops.div, self(this), other, 0);
+    return updated(ops.div, self(this), other);
   }
 
-  /** x limited to [min, max], in place. */
-  clamp_(min: number | null = null, max: number | null = null): Tensor {
-    return inPlace(ops.clamp, self(this), min ?? -Infinity, max ?? Infinity);
+  /** x limited to [min, max], in place; either bound may be null. */
+  clamp_(min: Operand | null = null, max: Operand | null = null): Tensor {
+    if (min === null && max === null) {
+      throw new TypeError("Cannot clamp_ without bounds: give min, max or both");
+    }
+    const x = self(this);
+    if (max === null && (isTensor(min) || !isFloat(x.dtype))) {
+      return inPlace(ops.maximum, x, min!, 0);
+    }
+    if (min === null && (isTensor(max) || !isFloat(x.dtype))) {
+      return inPlace(ops.minimum, x, max!, 0);
+    }
+    return inPlace(ops.clamp, x, min ?? -Infinity, max ?? Infinity);
   }
 
   /** Copies `source` (broadcast, converted) into this tensor. */

@@ -1,16 +1,32 @@
-// The functions of the torch namespace that are methods of tensors too: `ndl.add(a, b)` is `a.add(b)`.
+// The elementwise functions of the torch namespace that are methods of tensors too: `ndl.add(a, b)` is `a.add(b)`. The
+// others are in reduce_functions.ts and layout_functions.ts.
 
 import type { Operand } from "../backend.ts";
+import { binary } from "../dispatch.ts";
+import { elementwiseOps as ops } from "../ops/elementwise.ts";
+import type { ElementwiseOp } from "../ops/op.ts";
 import type { Tensor } from "./mod.ts";
-import type {
-  Dims,
-  NormOptions,
-  ReduceOptions,
-  SortOptions,
-  TopkOptions,
-  ValuesAndIndices,
-  VarOptions,
-} from "./reduce.ts";
+import {
+  type AlphaOptions,
+  checkDifference,
+  type DivOptions,
+  type RoundOptions,
+  scaled,
+} from "./operands.ts";
+import { checkOptions } from "../options.ts";
+
+export type { AlphaOptions, DivOptions, RoundOptions };
+
+/** op(a, alpha b) with a number on the left. */
+function fromNumber(
+  op: ElementwiseOp,
+  a: number,
+  b: Operand,
+  options: AlphaOptions = {},
+): Tensor {
+  if (typeof b !== "number") return binary(op, a, scaled(op.name, b, b, options));
+  throw new TypeError(`Cannot ${op.name} two numbers: one of them must be a tensor`);
+}
 
 /** See {@linkcode Tensor.neg}. */
 export function neg(x: Tensor): Tensor {
@@ -127,6 +143,11 @@ export function relu(x: Tensor): Tensor {
   return x.relu();
 }
 
+/** See {@linkcode Tensor.selu}. */
+export function selu(x: Tensor): Tensor {
+  return x.selu();
+}
+
 /** See {@linkcode Tensor.erf}. */
 export function erf(x: Tensor): Tensor {
   return x.erf();
@@ -143,8 +164,8 @@ export function ceil(x: Tensor): Tensor {
 }
 
 /** See {@linkcode Tensor.round}. */
-export function round(x: Tensor): Tensor {
-  return x.round();
+export function round(x: Tensor, options: RoundOptions = {}): Tensor {
+  return x.round(options);
 }
 
 /** See {@linkcode Tensor.trunc}. */
@@ -167,39 +188,43 @@ export function logicalNot(x: Tensor): Tensor {
   return x.logicalNot();
 }
 
-/** See {@linkcode Tensor.add}. */
-export function add(a: Tensor, b: Operand): Tensor {
-  return a.add(b);
+/** See {@linkcode Tensor.add}; one of the two may be a number. */
+export function add(a: Operand, b: Operand, options: AlphaOptions = {}): Tensor {
+  return typeof a === "number" ? fromNumber(ops.add, a, b, options) : a.add(b, options);
 }
 
-/** See {@linkcode Tensor.sub}. */
-export function sub(a: Tensor, b: Operand): Tensor {
-  return a.sub(b);
+/** See {@linkcode Tensor.sub}; one of the two may be a number. */
+export function sub(a: Operand, b: Operand, options: AlphaOptions = {}): Tensor {
+  if (typeof a !== "number") return a.sub(b, options);
+  if (typeof b !== "number") checkDifference(b, a);
+  return fromNumber(ops.sub, a, b, options);
 }
 
-/** See {@linkcode Tensor.mul}. */
-export function mul(a: Tensor, b: Operand): Tensor {
-  return a.mul(b);
+/** See {@linkcode Tensor.mul}; one of the two may be a number. */
+export function mul(a: Operand, b: Operand): Tensor {
+  return typeof a === "number" ? fromNumber(ops.mul, a, b) : a.mul(b);
 }
 
-/** See {@linkcode Tensor.div}. */
-export function div(a: Tensor, b: Operand): Tensor {
-  return a.div(b);
+/** See {@linkcode Tensor.div}; one of the two may be a number. */
+export function div(a: Operand, b: Operand, options: DivOptions = {}): Tensor {
+  if (typeof a !== "number") return a.div(b, options);
+  checkOptions("div", options, []);
+  return fromNumber(ops.div, a, b);
 }
 
-/** See {@linkcode Tensor.pow}. */
-export function pow(a: Tensor, b: Operand): Tensor {
-  return a.pow(b);
+/** See {@linkcode Tensor.pow}; one of the two may be a number. */
+export function pow(a: Operand, b: Operand): Tensor {
+  return typeof a === "number" ? fromNumber(ops.pow, a, b) : a.pow(b);
 }
 
-/** See {@linkcode Tensor.floorDivide}. */
-export function floorDivide(a: Tensor, b: Operand): Tensor {
-  return a.floorDivide(b);
+/** See {@linkcode Tensor.floorDivide}; one of the two may be a number. */
+export function floorDivide(a: Operand, b: Operand): Tensor {
+  return typeof a === "number" ? fromNumber(ops.floorDivide, a, b) : a.floorDivide(b);
 }
 
-/** See {@linkcode Tensor.remainder}. */
-export function remainder(a: Tensor, b: Operand): Tensor {
-  return a.remainder(b);
+/** See {@linkcode Tensor.remainder}; one of the two may be a number. */
+export function remainder(a: Operand, b: Operand): Tensor {
+  return typeof a === "number" ? fromNumber(ops.remainder, a, b) : a.remainder(b);
 }
 
 /** See {@linkcode Tensor.maximum}. */
@@ -280,238 +305,4 @@ export function lerp(start: Tensor, end: Tensor, weight: Operand): Tensor {
 /** See {@linkcode Tensor.maskedFill}. */
 export function maskedFill(x: Tensor, mask: Tensor, value: Operand): Tensor {
   return x.maskedFill(mask, value);
-}
-
-/** See {@linkcode Tensor.sum}. */
-export function sum(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.sum(dim, options);
-}
-
-/** See {@linkcode Tensor.mean}. */
-export function mean(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.mean(dim, options);
-}
-
-/** See {@linkcode Tensor.prod}. */
-export function prod(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.prod(dim, options);
-}
-
-/** See {@linkcode Tensor.amax}. */
-export function amax(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.amax(dim, options);
-}
-
-/** See {@linkcode Tensor.amin}. */
-export function amin(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.amin(dim, options);
-}
-
-/** See {@linkcode Tensor.any}. */
-export function any(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.any(dim, options);
-}
-
-/** See {@linkcode Tensor.all}. */
-export function all(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.all(dim, options);
-}
-
-/** See {@linkcode Tensor.logsumexp}. */
-export function logsumexp(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
-  return x.logsumexp(dim, options);
-}
-
-/** See {@linkcode Tensor.argmax}. */
-export function argmax(x: Tensor, dim?: number | null, options: ReduceOptions = {}): Tensor {
-  return x.argmax(dim, options);
-}
-
-/** See {@linkcode Tensor.argmin}. */
-export function argmin(x: Tensor, dim?: number | null, options: ReduceOptions = {}): Tensor {
-  return x.argmin(dim, options);
-}
-
-/** See {@linkcode Tensor.var}. */
-function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor {
-  return x.var(dim, options);
-}
-
-/** See {@linkcode Tensor.std}. */
-export function std(x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor {
-  return x.std(dim, options);
-}
-
-/** See {@linkcode Tensor.norm}. */
-export function norm(x: Tensor, dim?: Dims, options: NormOptions = {}): Tensor {
-  return x.norm(dim, options);
-}
-
-/** See {@linkcode Tensor.var}. */
-export { variance as var };
-
-/** See {@linkcode Tensor.max}. */
-export function max(x: Tensor): Tensor;
-/** The largest elements along a dim, and where they are. */
-export function max(x: Tensor, dim: number, options?: ReduceOptions): ValuesAndIndices;
-/** Both forms. */
-export function max(
-  x: Tensor,
-  dim?: number,
-  options: ReduceOptions = {},
-): Tensor | ValuesAndIndices {
-  return dim === undefined ? x.max() : x.max(dim, options);
-}
-
-/** See {@linkcode Tensor.min}. */
-export function min(x: Tensor): Tensor;
-/** The smallest elements along a dim, and where they are. */
-export function min(x: Tensor, dim: number, options?: ReduceOptions): ValuesAndIndices;
-/** Both forms. */
-export function min(
-  x: Tensor,
-  dim?: number,
-  options: ReduceOptions = {},
-): Tensor | ValuesAndIndices {
-  return dim === undefined ? x.min() : x.min(dim, options);
-}
-
-/** See {@linkcode Tensor.cumsum}. */
-export function cumsum(x: Tensor, dim: number): Tensor {
-  return x.cumsum(dim);
-}
-
-/** See {@linkcode Tensor.cumprod}. */
-export function cumprod(x: Tensor, dim: number): Tensor {
-  return x.cumprod(dim);
-}
-
-/** See {@linkcode Tensor.softmax}. */
-export function softmax(x: Tensor, dim: number): Tensor {
-  return x.softmax(dim);
-}
-
-/** See {@linkcode Tensor.logSoftmax}. */
-export function logSoftmax(x: Tensor, dim: number): Tensor {
-  return x.logSoftmax(dim);
-}
-
-/** See {@linkcode Tensor.sort}. */
-export function sort(x: Tensor, dim = -1, options: SortOptions = {}): ValuesAndIndices {
-  return x.sort(dim, options);
-}
-
-/** See {@linkcode Tensor.argsort}. */
-export function argsort(x: Tensor, dim = -1, options: SortOptions = {}): Tensor {
-  return x.argsort(dim, options);
-}
-
-/** See {@linkcode Tensor.topk}. */
-export function topk(x: Tensor, k: number, dim = -1, options: TopkOptions = {}): ValuesAndIndices {
-  return x.topk(k, dim, options);
-}
-
-/** See {@linkcode Tensor.matmul}. */
-export function matmul(a: Tensor, b: Tensor): Tensor {
-  return a.matmul(b);
-}
-
-/** See {@linkcode Tensor.mm}. */
-export function mm(a: Tensor, b: Tensor): Tensor {
-  return a.mm(b);
-}
-
-/** See {@linkcode Tensor.bmm}. */
-export function bmm(a: Tensor, b: Tensor): Tensor {
-  return a.bmm(b);
-}
-
-/** See {@linkcode Tensor.mv}. */
-export function mv(a: Tensor, b: Tensor): Tensor {
-  return a.mv(b);
-}
-
-/** See {@linkcode Tensor.dot}. */
-export function dot(a: Tensor, b: Tensor): Tensor {
-  return a.dot(b);
-}
-
-/** See {@linkcode Tensor.outer}. */
-export function outer(a: Tensor, b: Tensor): Tensor {
-  return a.outer(b);
-}
-
-/** See {@linkcode Tensor.reshape}. */
-export function reshape(x: Tensor, shape: readonly number[]): Tensor {
-  return x.reshape(shape);
-}
-
-/** See {@linkcode Tensor.permute}. */
-export function permute(x: Tensor, dims: readonly number[]): Tensor {
-  return x.permute(dims);
-}
-
-/** See {@linkcode Tensor.transpose}. */
-export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
-  return x.transpose(dim0, dim1);
-}
-
-/** See {@linkcode Tensor.flatten}. */
-export function flatten(x: Tensor, start = 0, end = -1): Tensor {
-  return x.flatten(start, end);
-}
-
-/** See {@linkcode Tensor.squeeze}. */
-export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
-  return dim === undefined ? x.squeeze() : x.squeeze(dim);
-}
-
-/** See {@linkcode Tensor.unsqueeze}. */
-export function unsqueeze(x: Tensor, dim: number): Tensor {
-  return x.unsqueeze(dim);
-}
-
-/** See {@linkcode Tensor.split}. */
-export function split(x: Tensor, size: number | readonly number[], dim = 0): Tensor[] {
-  return x.split(size, dim);
-}
-
-/** See {@linkcode Tensor.chunk}. */
-export function chunk(x: Tensor, count: number, dim = 0): Tensor[] {
-  return x.chunk(count, dim);
-}
-
-/** See {@linkcode Tensor.flip}. */
-export function flip(x: Tensor, dims: readonly number[]): Tensor {
-  return x.flip(dims);
-}
-
-/** See {@linkcode Tensor.tril}. */
-export function tril(x: Tensor, diagonal = 0): Tensor {
-  return x.tril(diagonal);
-}
-
-/** See {@linkcode Tensor.triu}. */
-export function triu(x: Tensor, diagonal = 0): Tensor {
-  return x.triu(diagonal);
-}
-
-/** See {@linkcode Tensor.gather}. */
-export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
-  return x.gather(dim, index);
-}
-
-/** See {@linkcode Tensor.indexSelect}. */
-export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
-  return x.indexSelect(dim, index);
-}
-
-/** See {@linkcode Tensor.maskedSelect}. */
-export function maskedSelect(x: Tensor, mask: Tensor): Tensor {
-  return x.maskedSelect(mask);
-}
-
-/** See {@linkcode Tensor.nonzero}. */
-export function nonzero(x: Tensor): Tensor {
-  return x.nonzero();
 }

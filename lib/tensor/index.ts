@@ -84,6 +84,10 @@ function locate(what: string, t: Tensor, items: readonly Index[]): Located {
     else if (isTensor(x)) {
       if (x.dtype === "bool") checkMask(x, t, d);
       else checkIndexDType(what, x);
+      if (x.ndim === 0) { // a position, as in PyTorch
+        numbers.set(d++, Number(x.item()));
+        continue;
+      }
       tensors.push({ given: d, tensor: x });
       d += dimsOf(x);
     } else {

@@ -16,6 +16,7 @@ import {
 import { type DimWindow, layoutOps as ops, type PadMode, padModes } from "../ops/layout.ts";
 import type { ViewOp } from "../ops/op.ts";
 import { checkOptions } from "../options.ts";
+import { scoped } from "../scope.ts";
 import { cat, parts, spread, windowAttrs } from "./join.ts";
 import { self } from "./base.ts";
 import { LinalgTensor } from "./linalg.ts";
@@ -381,10 +382,11 @@ export abstract class LayoutTensor extends LinalgTensor {
     const side = (which: 0 | 1): number[] =>
       this.shape.map((_, d) => sizes[2 * (nd - 1 - d) + which] ?? 0);
     const before = side(0), after = side(1);
-    let t = self(this);
-    if (sizes.some((s) => s < 0)) {
-      const dims = this.shape.map((size, d) => {
-        const start = Math.max(-before[d]!, 0), length = size - start - Math.max(-after[d]!, 0);
+    const grown = (s: number): number => Math.max(s, 0);
+    const cut = (t: Tensor): Tensor => {
+      if (!sizes.some((s) => s < 0)) return t;
+      const dims = t.shape.map((size, d) => {
+        const start = grown(-before[d]!), length = size - start - grown(-after[d]!);
         if (length < 0) {
           throw new RangeError(
             `Cannot pad ${show(this.shape)} by ${show(sizes)}: dim ${d} has only ${size} elements`,
@@ -392,15 +394,18 @@ export abstract class LayoutTensor extends LinalgTensor {
         }
         return { start, length, step: 1 };
       });
-      t = makeView(ops.window, t, { dims });
-    }
+      return makeView(ops.window, t, { dims });
+    };
     const attrs = {
-      before: before.map((s) => Math.max(s, 0)),
-      after: after.map((s) => Math.max(s, 0)),
+      before: before.map(grown),
+      after: after.map(grown),
       mode,
       value: options.value ?? 0,
     };
-    return call(ops.pad, [t], attrs)[0]!;
+    // Reflections and repetitions see all elements, whatever is cut off.
+    const all = mode === "reflect" || mode === "replicate";
+    if (!all) return call(ops.pad, [cut(self(this))], attrs)[0]!;
+    return scoped(() => cut(call(ops.pad, [self(this)], attrs)[0]!));
   }
 
   /** `n` zeros after every element along `dims`: sizes s become s (n + 1). A copy. */

@@ -1,15 +1,46 @@
 // Functions on index tensors: oneHot and embedding.
 
+import { noGrad } from "../autograd/mode.ts";
 import { call } from "../dispatch.ts";
 import { checkOptions } from "../options.ts";
 import { show } from "../shape.ts";
 import { checkIndexDType, indexOps as ops } from "../ops/index.ts";
+import { scoped } from "../scope.ts";
 import type { Tensor } from "./mod.ts";
 
 /** Options of `embedding`. */
 export interface EmbeddingOptions {
   /** The row that takes no gradient; negative ones count from the end. */
   readonly paddingIdx?: number | null;
+  /** Rows that are looked up and whose norm is larger are first scaled down to it, in the weight itself. */
+  readonly maxNorm?: number | null;
+  /** The order of that norm (default 2). */
+  readonly normType?: number;
+  /** Divide the gradient of each row by how often it was looked up (default false). */
+  readonly scaleGradByFreq?: boolean;
+}
+
+/** Keys of EmbeddingOptions beside paddingIdx. */
+export const lookupKeys: readonly string[] = ["maxNorm", "normType", "scaleGradByFreq"];
+
+/** Scales rows that are looked up down to a norm, in place. */
+function renormalize(index: Tensor, weight: Tensor, maxNorm: number, p: number): void {
+  noGrad(() => {
+    scoped(() => {
+      const norms = weight.norm(1, { p });
+      const used = counts(index, weight).gt(0);
+      const tooLarge = used.logicalAnd(norms.gt(maxNorm));
+      const scale = tooLarge.where(norms.add(1e-7).reciprocal().mul(maxNorm), 1);
+      weight.mul_(scale.unsqueeze(1));
+      return null;
+    });
+  });
+}
+
+/** How often each row is looked up. */
+function counts(index: Tensor, weight: Tensor): Tensor {
+  const flat = index.reshape(-1);
+  return weight._zeros([weight.shape[0]!]).indexAdd(0, flat, weight._filled(flat.shape, 1));
 }
 
 /**
@@ -42,7 +73,8 @@ export function oneHot(index: Tensor, numClasses = -1): Tensor {
  * @throws RangeError where an index is out of range
  */
 export function embedding(index: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor {
-  checkOptions("embedding", options, ["paddingIdx"]);
+  checkOptions("embedding", options, ["paddingIdx", ...lookupKeys]);
+  checkIndexDType("embedding", index);
   if (weight.ndim !== 2) {
     throw new RangeError(
       `Cannot look up rows of a weight of shape ${show(weight.shape)}: it must be 2-d`,
@@ -55,5 +87,18 @@ export function embedding(index: Tensor, weight: Tensor, options: EmbeddingOptio
       `Cannot use paddingIdx ${given} with ${rows} rows: it must be one of them`,
     );
   }
-  return call(ops.embedding, [weight, index], { rows, padding })[0]!;
+  const { maxNorm = null, normType = 2, scaleGradByFreq = false } = options;
+  if (maxNorm !== null) {
+    if (!(maxNorm >= 0)) {
+      throw new RangeError(`Cannot use maxNorm ${maxNorm}: it must not be negative`);
+    }
+    renormalize(index, weight, maxNorm, normType);
+  }
+  const y = call(ops.embedding, [weight, index], { rows, padding })[0]!;
+  if (!scaleGradByFreq || !y.requiresGrad) return y;
+  return scoped(() => {
+    // y itself, but its gradient is scaled.
+    const share = counts(index, weight).reciprocal().take(index).unsqueeze(-1);
+    return y.detach().add(y.sub(y.detach()).mul(share));
+  });
 }

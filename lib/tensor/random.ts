@@ -3,7 +3,7 @@
 
 import { call, runInto } from "../dispatch.ts";
 import { checkDType, type DType, isFloat } from "../dtype.ts";
-import { checkOptions } from "../options.ts";
+import { argumentsOf, checkOptions } from "../options.ts";
 import { reserve, restoreGenerator, saveGenerator, unit53, words } from "../rng.ts";
 import { blocksOf, randomOps as ops, wordsEach } from "../ops/random.ts";
 import { contiguousStrides, type Shape, show } from "../shape.ts";
@@ -199,15 +199,28 @@ function checkProbability(what: string, p: number): void {
 
 /** Options of `dropout`. */
 export interface DropoutOptions {
+  /** The probability of 0, where it is not given by position (default 0.5). */
+  readonly p?: number;
   /** Without training x stays as it is; default true. */
   readonly training?: boolean;
+  /** Write the result into x and give x back (default false). */
+  readonly inplace?: boolean;
 }
 
 /** x / (1 - p), or 0 with probability p, independently per element (Srivastava et al. 2014). */
-export function dropout(x: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor {
-  checkOptions("dropout", options, ["training"]);
+export function dropout(
+  x: Tensor,
+  p: number | DropoutOptions = 0.5,
+  options?: DropoutOptions,
+): Tensor {
+  const a = argumentsOf("dropout", [p, options], { p: 0.5, training: true, inplace: false });
+  const y = dropped(x, a.p, a.training);
+  return a.inplace && y !== x ? x.copy_(y) : y;
+}
+
+function dropped(x: Tensor, p: number, training: boolean): Tensor {
   checkProbability("drop with", p);
-  if (options.training === false || p === 0) return x;
+  if (!training || p === 0) return x;
   if (!isFloat(x.dtype)) {
     throw new TypeError(`Cannot drop elements of a ${x.dtype} tensor: it must be floating point`);
   }

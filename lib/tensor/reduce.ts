@@ -1,13 +1,12 @@
 // Reduction methods: documented one-liners over lib/ops/reduce.ts, scan.ts, softmax.ts and sort.ts.
 
 import { call } from "../dispatch.ts";
-import { isFloat } from "../dtype.ts";
+import { checkDType, type DType, isFloat, isHalf } from "../dtype.ts";
 import { numel, reducedDims, reduceShape, same, type Shape, wrapDim, wrapDims } from "../shape.ts";
 import { type ReduceAttrs, reduceOps as ops, sumDType } from "../ops/reduce.ts";
 import { scanOps } from "../ops/scan.ts";
 import { softmaxOps } from "../ops/softmax.ts";
 import { sortOps } from "../ops/sort.ts";
-import type { TypedKernelOp } from "../ops/op.ts";
 import { checkOptions } from "../options.ts";
 import { self } from "./base.ts";
 import { ElementwiseTensor } from "./elementwise.ts";
@@ -22,6 +21,15 @@ export interface ReduceOptions {
   readonly keepdim?: boolean;
 }
 
+/** Options of what can be computed in another dtype. */
+export interface DTypeOptions {
+  /** x is converted to this dtype first. */
+  readonly dtype?: DType;
+}
+
+/** Options of `sum`, `mean` and `prod`. */
+export interface SumOptions extends ReduceOptions, DTypeOptions {}
+
 /** Options of `var` and `std`. */
 export interface VarOptions extends ReduceOptions {
   /** What is subtracted from the count in the divisor (default 1). */
@@ -31,9 +39,9 @@ export interface VarOptions extends ReduceOptions {
 }
 
 /** Options of `norm`. */
-export interface NormOptions extends ReduceOptions {
-  /** The order: any number, Infinity or -Infinity (default 2). */
-  readonly p?: number;
+export interface NormOptions extends SumOptions {
+  /** The order: any number, Infinity or -Infinity; default 2, which `"fro"` is too. */
+  readonly p?: number | "fro";
 }
 
 /** Options of `sort` and `argsort`. */
@@ -67,28 +75,46 @@ function requireFloat(what: string, x: { dtype: Tensor["dtype"] }): void {
   );
 }
 
+/** x in the dtype asked for, which must be floating point. */
+function floats(what: string, x: ReduceTensor, options: DTypeOptions): Tensor {
+  const y = options.dtype === undefined ? self(x) : self(x).to(checkDType(options.dtype));
+  requireFloat(what, y);
+  return y;
+}
+
+/** A sum or product in the dtype asked for: by default int64 of integers and bools. Integers are computed in int64. */
+function summed(x: ReduceTensor, options: DTypeOptions, f: (x: Tensor) => Tensor): Tensor {
+  const dtype = options.dtype === undefined ? sumDType(x.dtype) : checkDType(options.dtype);
+  return f(self(x).to(dtype).to(sumDType(dtype))).to(dtype);
+}
+
+/** What several steps give for a half tensor: computed in float32, rounded once. */
+function inFloat32(x: Tensor, f: (x: Tensor) => Tensor): Tensor {
+  return f(x.to("float32")).to(x.dtype);
+}
+
 /** Reduction methods of tensors. */
 export abstract class ReduceTensor extends ElementwiseTensor {
   /** The sum over `dim` (all dims where omitted). Integers and bools sum in int64. */
-  sum(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    const attrs = attrsOf(this, "sum", dim, options);
-    return call(ops.sum, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
+  sum(dim?: Dims, options: SumOptions = {}): Tensor {
+    const attrs = attrsOf(this, "sum", dim, options, ["dtype"]);
+    return summed(this, options, (x) => call(ops.sum, [x], attrs)[0]!);
   }
 
   /**
    * The mean over `dim` (all dims where omitted); NaN of no elements.
    *
-   * @throws TypeError on integers and bools
+   * @throws TypeError on integers and bools, unless another dtype is asked for
    */
-  mean(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    requireFloat("the mean", this);
-    return call(ops.mean, [self(this)], attrsOf(this, "mean", dim, options))[0]!;
+  mean(dim?: Dims, options: SumOptions = {}): Tensor {
+    const attrs = attrsOf(this, "mean", dim, options, ["dtype"]);
+    return call(ops.mean, [floats("the mean", this, options)], attrs)[0]!;
   }
 
   /** The product over `dim` (all dims where omitted). Integers and bools multiply in int64. */
-  prod(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    const attrs = attrsOf(this, "prod", dim, options);
-    return call(ops.prod, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
+  prod(dim?: Dims, options: SumOptions = {}): Tensor {
+    const attrs = attrsOf(this, "prod", dim, options, ["dtype"]);
+    return summed(this, options, (x) => call(ops.prod, [x], attrs)[0]!);
   }
 
   /** The largest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
@@ -97,7 +123,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   max(dim: number, options?: ReduceOptions): ValuesAndIndices;
   /** Both forms. */
   max(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
-    return dim === undefined ? this.amax() : extremes(this, "max", dim, options);
+    return dim === undefined ? extremeOfAll(this, "amax") : extremes(this, "max", dim, options);
   }
 
   /** The smallest element, NaN winning; ties share the gradient evenly. Throws RangeError without elements. */
@@ -106,7 +132,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   min(dim: number, options?: ReduceOptions): ValuesAndIndices;
   /** Both forms. */
   min(dim?: number, options: ReduceOptions = {}): Tensor | ValuesAndIndices {
-    return dim === undefined ? this.amin() : extremes(this, "min", dim, options);
+    return dim === undefined ? extremeOfAll(this, "amin") : extremes(this, "min", dim, options);
   }
 
   /** The largest elements over `dim`; NaN wins; ties share the gradient evenly. Throws RangeError of none. */
@@ -140,6 +166,7 @@ export abstract class ReduceTensor extends ElementwiseTensor {
 
   /** The standard deviation over `dim`: the square root of `var`, with gradient 0 where it is 0. */
   std(dim?: Dims, options: VarOptions = {}): Tensor {
+    if (isHalf(this.dtype)) return inFloat32(self(this), (x) => x.std(dim, options));
     const v = variance(this, "std", dim, options);
     return v.requiresGrad ? constantAtZero(v, (x) => x.sqrt(), 0) : v.sqrt();
   }
@@ -147,13 +174,16 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   /**
    * The p-norm over `dim` (all dims where omitted); p = 0 counts nonzeros, ±Infinity takes the extreme.
    *
-   * @throws TypeError on integers and bools; RangeError for ±Infinity without elements
+   * @throws TypeError on integers and bools; RangeError for Infinity and negative orders without elements
    */
   norm(dim?: Dims, options: NormOptions = {}): Tensor {
-    requireFloat("the norm", this);
-    const attrs = attrsOf(this, "norm", dim, options, ["p"]);
+    const attrs = attrsOf(this, "norm", dim, options, ["p", "dtype"]);
     const { dims, keepdim } = attrs, p = options.p ?? 2;
-    if (p === 2) return call(ops.l2Norm, [self(this)], attrs)[0]!;
+    if (options.dtype !== undefined) {
+      return floats("the norm", this, options).norm(dims, { p, keepdim });
+    }
+    requireFloat("the norm", this);
+    if (p === 2 || p === "fro") return call(ops.l2Norm, [self(this)], attrs)[0]!;
     if (p === 0) {
       const zero = this.eq(0); // both fills cut the gradient: it is 0, not absent
       return this.maskedFill(zero.logicalNot(), 1).maskedFill(zero, 0).sum(dims, { keepdim });
@@ -165,19 +195,21 @@ export abstract class ReduceTensor extends ElementwiseTensor {
     if (typeof p !== "number" || p !== p) {
       throw new TypeError(`Cannot take the norm of order ${String(p)}: p must be a number`);
     }
+    if (isHalf(this.dtype)) return inFloat32(self(this), (v) => v.norm(dims, { p, keepdim }));
+    if (p < 0) x.amin(dims).dispose(); // as for -Infinity: an error without elements
     // Where |x| is 0 its power has no slope (p < 1), and neither has the root of a sum that is 0.
     const powers = p > 1 ? x.pow(p) : constantAtZero(x, (v) => v.pow(p), p > 0 ? 0 : Infinity);
     return constantAtZero(powers.sum(dims, { keepdim }), (v) => v.pow(1 / p), p > 0 ? 0 : Infinity);
   }
 
-  /** Whether any element over `dim` is nonzero or NaN (bool; false of none). */
+  /** Whether any element over `dim` is nonzero or NaN (bool, uint8 of uint8; false of none); of each for `[]`. */
   any(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return logical(this, ops.any, attrsOf(this, "any", dim, options));
+    return logical(this, "any", dim, options);
   }
 
-  /** Whether all elements over `dim` are nonzero or NaN (bool; true of none). */
+  /** Whether all elements over `dim` are nonzero or NaN (bool, uint8 of uint8; true of none); of each for `[]`. */
   all(dim?: Dims, options: ReduceOptions = {}): Tensor {
-    return logical(this, ops.all, attrsOf(this, "all", dim, options));
+    return logical(this, "all", dim, options);
   }
 
   /** ln Σ exp(x) over `dim` without overflow. Integers become float32. */
@@ -193,36 +225,39 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   }
 
   /** Running sums along `dim`. Integers and bools sum in int64. */
-  cumsum(dim: number): Tensor {
+  cumsum(dim: number, options: DTypeOptions = {}): Tensor {
+    checkOptions("cumsum", options, ["dtype"]);
     const attrs = { dim: wrapDim("cumsum", dim, this.ndim), reverse: false };
-    return call(scanOps.cumsum, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
+    return summed(this, options, (x) => call(scanOps.cumsum, [x], attrs)[0]!);
   }
 
   /** Running products along `dim`. Integers and bools multiply in int64. */
-  cumprod(dim: number): Tensor {
+  cumprod(dim: number, options: DTypeOptions = {}): Tensor {
+    checkOptions("cumprod", options, ["dtype"]);
     const attrs = { dim: wrapDim("cumprod", dim, this.ndim) };
-    return call(scanOps.cumprod, [self(this).to(sumDType(this.dtype))], attrs)[0]!;
+    return summed(this, options, (x) => call(scanOps.cumprod, [x], attrs)[0]!);
   }
 
   /**
    * exp(x) / Σ exp(x) along `dim`.
    *
-   * @throws TypeError on integers and bools
+   * @throws TypeError on integers and bools, unless another dtype is asked for
    */
-  softmax(dim: number): Tensor {
-    requireFloat("the softmax", this);
-    return call(softmaxOps.softmax, [self(this)], { dim: wrapDim("softmax", dim, this.ndim) })[0]!;
+  softmax(dim: number, options: DTypeOptions = {}): Tensor {
+    checkOptions("softmax", options, ["dtype"]);
+    const attrs = { dim: wrapDim("softmax", dim, this.ndim) };
+    return call(softmaxOps.softmax, [floats("the softmax", this, options)], attrs)[0]!;
   }
 
   /**
    * x - ln Σ exp(x) along `dim`.
    *
-   * @throws TypeError on integers and bools
+   * @throws TypeError on integers and bools, unless another dtype is asked for
    */
-  logSoftmax(dim: number): Tensor {
-    requireFloat("the logSoftmax", this);
+  logSoftmax(dim: number, options: DTypeOptions = {}): Tensor {
+    checkOptions("logSoftmax", options, ["dtype"]);
     const attrs = { dim: wrapDim("logSoftmax", dim, this.ndim) };
-    return call(softmaxOps.logSoftmax, [self(this)], attrs)[0]!;
+    return call(softmaxOps.logSoftmax, [floats("the logSoftmax", this, options)], attrs)[0]!;
   }
 
   /** The elements in order along `dim`, and where each was; equal elements keep their order, NaN is the largest. */
@@ -288,6 +323,17 @@ function attrsOf(
   return { dims, keepdim: options.keepdim ?? false, shape: t.shape };
 }
 
+/** An extreme of all elements: as amax and amin, but NaNs share the gradient. */
+function extremeOfAll(t: ReduceTensor, name: "amax" | "amin"): Tensor {
+  const dims = t.shape.map((_, d) => d);
+  return call(ops[name], [self(t)], {
+    dims,
+    keepdim: false,
+    shape: t.shape,
+    sharedByNaN: true,
+  })[0]!;
+}
+
 function extremes(
   t: ReduceTensor,
   name: "max" | "min",
@@ -332,7 +378,15 @@ function variance(
   return call(ops.var, [self(t)], { ...attrs, correction })[0]!;
 }
 
-function logical(t: ReduceTensor, op: TypedKernelOp<ReduceAttrs>, attrs: ReduceAttrs): Tensor {
+function logical(
+  t: ReduceTensor,
+  name: "any" | "all",
+  dim: Dims | undefined,
+  options: ReduceOptions,
+): Tensor {
+  const attrs = attrsOf(t, name, dim, options);
   const x = t.dtype === "bool" ? self(t) : t.ne(0);
-  return call(op, [x], attrs)[0]!;
+  const none = Array.isArray(dim) && dim.length === 0;
+  const y = none ? x.clone() : call(ops[name], [x], attrs)[0]!;
+  return t.dtype === "uint8" ? y.to("uint8") : y;
 }

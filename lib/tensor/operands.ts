@@ -1,0 +1,79 @@
+// Options and operands of elementwise methods: factors and rounding, and numbers that a dtype cannot hold.
+
+import type { Operand } from "../backend.ts";
+import { binary, inPlace } from "../dispatch.ts";
+import { type DType, isFloat, isInt, resultType } from "../dtype.ts";
+import { checkOptions } from "../options.ts";
+import type { ElementwiseOp } from "../ops/op.ts";
+import { TensorBase } from "./base.ts";
+import type { Tensor } from "./mod.ts";
+
+/** Options of `add` and `sub`. */
+export interface AlphaOptions {
+  /** A factor of the right operand (default 1). */
+  readonly alpha?: number;
+}
+
+/** Options of `div`. */
+export interface DivOptions {
+  /** Round the quotient towards zero ("trunc") or down ("floor"), as integer division in C and in Python. */
+  readonly roundingMode?: "trunc" | "floor" | null;
+}
+
+/** Options of `round`. */
+export interface RoundOptions {
+  /** How many digits after the point stay (default 0); before it where negative. */
+  readonly decimals?: number;
+}
+
+/** Whether an operand is a tensor. */
+export function isTensor(x: unknown): x is Tensor {
+  return x instanceof TensorBase;
+}
+
+/** `other` times the option alpha. */
+export function scaled(
+  what: string,
+  t: TensorBase,
+  other: Operand,
+  options: AlphaOptions,
+): Operand {
+  checkOptions(what, options, ["alpha"]);
+  const alpha = options.alpha ?? 1;
+  if (alpha === 1) return other;
+  if (typeof alpha !== "number") {
+    throw new TypeError(`Cannot ${what} with alpha ${String(alpha)}: it must be a number`);
+  }
+  const dtype = isTensor(other) ? resultType([t, other]) : t.dtype;
+  if (!isFloat(dtype) && !Number.isInteger(alpha)) {
+    throw new TypeError(`Cannot ${what} ${dtype} tensors with alpha ${alpha}: give an integer`);
+  }
+  return isTensor(other) ? other.mul(alpha) : other * alpha;
+}
+
+/** Throws where PyTorch refuses to subtract: bools have no difference. */
+export function checkDifference(a: TensorBase, b: Operand): void {
+  if (a.dtype !== "bool" && !(isTensor(b) && b.dtype === "bool")) return;
+  throw new TypeError(
+    'Cannot sub with a bool tensor: convert it first, for example with to("int64"), or use logicalXor',
+  );
+}
+
+/** An integer tensor in a dtype that holds the number it is compared with. */
+export function comparable(t: Tensor, other: Operand): Tensor {
+  const fits = typeof other !== "number" || !isInt(t.dtype) || t.dtype === "int64" ||
+    (t.dtype === "uint8" ? other >= 0 && other <= 255 : Math.abs(other) < 2 ** 31);
+  return fits ? t : t.to("int64");
+}
+
+/** A number as an element of an integer or bool tensor. */
+export function integral(what: string, value: number, dtype: DType): number {
+  if (Number.isFinite(value)) return dtype === "bool" ? Number(value !== 0) : Math.trunc(value);
+  throw new RangeError(`Cannot ${what} a ${dtype} tensor with ${value}: it has no ${dtype} value`);
+}
+
+/** `t = op(t, other)`; a result of more precision than `t` has is computed as such and rounded once. */
+export function updated(op: ElementwiseOp, t: Tensor, other: Operand): Tensor {
+  const wide = isTensor(other) && isFloat(t.dtype) && resultType([t, other]) !== t.dtype;
+  return wide ? t.copy_(binary(op, t, other)) : inPlace(op, t, other, 0);
+}
