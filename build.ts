@@ -42,7 +42,8 @@ Usage: deno task build [options]
                       from a URL
   --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js), its
                       source map and its types
-  --pack [--dry-run]  only make an npm package of that in dist/npm, or list what it would hold
+  --pack [FOLDER]     only make an npm package of that (default dist/npm); with --dry-run list what
+                      its tarball would hold
   --cuda[=ARCHS]      also build the CUDA library (ARCHS: what for, as CMake lists it, for example 90;
                       default: sm_75 to sm_90, and PTX for later ones)
   --cuda-emulated     also build the emulation of the CUDA library that tests use
@@ -309,28 +310,31 @@ function install(result: BuildResult): void {
   }
 }
 
-/** Writes mod.ts and everything it imports as one ESM file, or the npm package of it. */
-async function bundle(file: string, pack: boolean, dryRun: boolean): Promise<void> {
+/** Writes mod.ts and everything it imports as one ESM file. */
+async function bundle(file: string): Promise<void> {
   // Loaded here: the bundler comes from npm, and no other build needs it.
-  const { writeBundle, writePackage } = await import("./lib/tools/bundle.ts");
-  if (pack) {
-    say("pack", await writePackage(ROOT, `${ROOT}/dist/npm`, dryRun));
-    return;
-  }
+  const { writeBundle } = await import("./lib/tools/bundle.ts");
   const { bytes, gzipped } = await writeBundle(`${ROOT}/mod.ts`, file);
   const kb = (n: number): number => Math.round(n / 1000);
   say("bundle", `${file} (${kb(bytes)} KB, ${kb(gzipped)} KB gzipped), its source map and types`);
 }
 
+/** Makes an npm package of the bundle. */
+async function pack(folder: string, dryRun: boolean): Promise<void> {
+  const { writePackage } = await import("./lib/tools/bundle.ts");
+  say("pack", await writePackage(ROOT, folder, dryRun));
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --install-compiler " +
     "--force --quiet --help";
-  const bundleAt = args.indexOf("--bundle");
-  const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
+  // What may have a path after it.
+  const outputAt = args.findIndex((arg) => arg === "--bundle" || arg === "--pack");
+  const named = outputAt >= 0 ? args[outputAt + 1] : undefined;
   const output = named === undefined || named.startsWith("-") ? undefined : named;
   const unknown = args.find((arg, i) =>
     !known.split(" ").includes(arg.replace(/^--cuda=.*/, "--cuda")) &&
-    (output === undefined || i !== bundleAt + 1)
+    (output === undefined || i !== outputAt + 1)
   );
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
@@ -343,9 +347,12 @@ async function main(args: readonly string[]): Promise<number> {
   const quiet = args.includes("--quiet");
   if (quiet) sayOnStandardError();
   try {
-    if (bundleAt >= 0 || args.includes("--pack")) {
-      const file = output ?? `${ROOT}/dist/needle.js`;
-      await bundle(file, args.includes("--pack"), args.includes("--dry-run"));
+    if (args[outputAt] === "--bundle") {
+      await bundle(output ?? `${ROOT}/dist/needle.js`);
+      return 0;
+    }
+    if (args[outputAt] === "--pack") {
+      await pack(output ?? `${ROOT}/dist/npm`, args.includes("--dry-run"));
       return 0;
     }
     const cuda = args.find((arg) => /^--cuda(=|$)/.test(arg));
