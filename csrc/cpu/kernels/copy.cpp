@@ -130,6 +130,19 @@ struct Square<uint64_t, WD> {
   typedef int64_t vector_any __attribute__((vector_size(NEEDLE_VECTOR_BYTES), aligned(8), may_alias));
 };
 
+// Lanes of a (0 to N - 1) and b (N to 2N - 1); `lanes` is a constant once the caller is unrolled.
+template <int N, typename V>
+inline V shuffle(V a, V b, V lanes) {
+#if __has_builtin(__builtin_shuffle)
+  return __builtin_shuffle(a, b, lanes);
+#else
+  V y{};
+#pragma GCC unroll 16
+  for (int l = 0; l < N; l++) y[l] = lanes[l] < N ? a[lanes[l]] : b[lanes[l] - N];
+  return y;
+#endif
+}
+
 // Swaps the off-diagonal blocks of side S of each 2S by 2S block of the rows r.
 template <int S, int N, typename V>
 inline void swap_blocks(V (&r)[N]) {
@@ -142,8 +155,8 @@ inline void swap_blocks(V (&r)[N]) {
   for (int i = 0; i < N; i++) {
     if (i & S) continue;
     const V a = r[i], b = r[i + S];
-    r[i] = __builtin_shuffle(a, b, low);
-    r[i + S] = __builtin_shuffle(a, b, high);
+    r[i] = shuffle<N>(a, b, low);
+    r[i + S] = shuffle<N>(a, b, high);
   }
 }
 
@@ -166,12 +179,79 @@ void transpose_edge(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t ro
   }
 }
 
+// K planes to pixels of K channels (images of 2 to 4 channels): N pixels at a time, by K - 1 shuffles a
+// vector.
+template <typename T, int N, int K>
+void interleave(const T* x, int64_t x_step, T* y, int64_t pixels) {
+  typedef typename Square<T, N>::vector V;
+  typedef typename Square<T, N>::vector_any Any;
+  const int64_t whole = pixels / N * N;
+  for (int64_t i = 0; i < whole; i += N) {
+    V plane[K];
+#pragma GCC unroll 4
+    for (int c = 0; c < K; c++) plane[c] = *reinterpret_cast<const Any*>(x + c * x_step + i);
+#pragma GCC unroll 4
+    for (int v = 0; v < K; v++) {
+      V out = plane[0];
+#pragma GCC unroll 4
+      for (int c = 1; c < K; c++) {
+        V lanes{};
+        for (int l = 0; l < N; l++) {
+          const int at = v * N + l;
+          lanes[l] = at % K == c ? N + at / K : c == 1 ? at / K : l;
+        }
+        out = shuffle<N>(out, plane[c], lanes);
+      }
+      *reinterpret_cast<Any*>(y + i * K + v * N) = out;
+    }
+  }
+  transpose_edge(x + whole, x_step, y + whole * K, K, pixels - whole, K);
+}
+
+// And back.
+template <typename T, int N, int K>
+void deinterleave(const T* x, T* y, int64_t y_step, int64_t pixels) {
+  typedef typename Square<T, N>::vector V;
+  typedef typename Square<T, N>::vector_any Any;
+  const int64_t whole = pixels / N * N;
+  for (int64_t i = 0; i < whole; i += N) {
+    V in[K];
+#pragma GCC unroll 4
+    for (int v = 0; v < K; v++) in[v] = *reinterpret_cast<const Any*>(x + i * K + v * N);
+#pragma GCC unroll 4
+    for (int c = 0; c < K; c++) {
+      V out = in[0];
+#pragma GCC unroll 4
+      for (int v = 1; v < K; v++) {
+        V lanes{};
+        for (int l = 0; l < N; l++) {
+          const int at = l * K + c;
+          lanes[l] = at / N == v ? N + at % N : v == 1 ? at % N : l;
+        }
+        out = shuffle<N>(out, in[v], lanes);
+      }
+      *reinterpret_cast<Any*>(y + c * y_step + i) = out;
+    }
+  }
+  transpose_edge(x + whole * K, K, y + whole, y_step, K, pixels - whole);
+}
+
 template <typename T, int N>
 void transpose_vectors(const void* x, int64_t x_step, void* y, int64_t y_step, int64_t rows, int64_t cols) {
   typedef typename Square<T, N>::vector V;
   typedef typename Square<T, N>::vector_any Any;
   const T* p = static_cast<const T*>(x);
   T* q = static_cast<T*>(y);
+  if (cols == y_step) {
+    if (cols == 2) return interleave<T, N, 2>(p, x_step, q, rows);
+    if (cols == 3) return interleave<T, N, 3>(p, x_step, q, rows);
+    if (cols == 4) return interleave<T, N, 4>(p, x_step, q, rows);
+  }
+  if (rows == x_step) {
+    if (rows == 2) return deinterleave<T, N, 2>(p, q, y_step, cols);
+    if (rows == 3) return deinterleave<T, N, 3>(p, q, y_step, cols);
+    if (rows == 4) return deinterleave<T, N, 4>(p, q, y_step, cols);
+  }
   const int64_t m = rows / N * N, n = cols / N * N;
   for (int64_t i = 0; i < m; i += N) {
     for (int64_t j = 0; j < n; j += N) {
