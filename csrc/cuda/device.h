@@ -46,6 +46,9 @@ struct Alarm {
   int32_t fault;
 };
 
+// The text of a fault as this call's failure, where the host sees it beforehand.
+int32_t fail_for(Fault fault);
+
 // The alarm of the current device, as a kernel argument.
 Alarm* alarm();
 

@@ -145,10 +145,11 @@ NEEDLE_TERNARY_SELECT(SELECT)
 
 namespace {
 
-// Without a comparison that never holds for an unsigned type, which compilers warn of.
+// Whether an integer cannot be the second operand.
 template <typename T>
-NEEDLE_DEVICE bool is_negative(T x) {
-  if constexpr (std::is_signed_v<T>) return x < 0;
+NEEDLE_ANYWHERE bool is_refused(Fault fault, T b) {
+  if (fault == kZeroDivision) return b == 0;
+  if constexpr (std::is_signed_v<T>) return b < 0;
   return false;
 }
 
@@ -160,7 +161,7 @@ struct Checked {
 
   template <typename T>
   NEEDLE_DEVICE T operator()(T a, T b) const {
-    if (fault == kZeroDivision ? b == T(0) : is_negative(b)) {
+    if (is_refused(fault, b)) {
       raise(alarm, fault, 0, 0);
       return T(0);
     }
@@ -195,6 +196,7 @@ int32_t binary(const void* a, double a_off, const void* b, double b_off, void* y
   const Argument<T> first = argument<T>(a, a_off, dtype, saturate),
                     second = argument<T>(b, b_off, dtype, saturate);
   if constexpr (std::is_integral_v<T> && integer_fault<Op>() != kNoFault) {
+    if (!b && is_refused(integer_fault<Op>(), second.value)) return fail_for(integer_fault<Op>());
     return run(to, n, desc, Checked<Op>{alarm(), integer_fault<Op>()}, first, second);
   } else if constexpr (std::is_same_v<Op, scalar::pow_op>) {
     // A small number as exponent: a cheaper op of the same meaning. (A descriptor has strides for b too.)

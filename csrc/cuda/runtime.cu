@@ -86,10 +86,8 @@ int32_t open_device(Device& d, int index) {
   return kOk;
 }
 
-// The text of what kernels raised since the last look, as a failure.
-int32_t check_alarm(Device& d) {
-  const Alarm a = *d.alarm;
-  d.alarm->fault = kNoFault;
+// The text of what a kernel raised, as a failure.
+int32_t fail_for(const Alarm& a) {
   switch (a.fault) {
     case kNoFault:
       return kOk;
@@ -100,12 +98,9 @@ int32_t check_alarm(Device& d) {
     case kNoIntegerValue: {
       char text[32];
       snprintf(text, sizeof text, "%g", a.value);
-      const char* name = a.value != a.value       ? "NaN"
-                         : a.value - a.value == 0 ? text
-                         : a.value > 0            ? "Infinity"
-                                                  : "-Infinity";
-      return fail(kInvalid, "%s has no %s value; remove NaN, infinities and values beyond 2^63 first", name,
-                  dtype_name(DType(int(a.limit))));
+      const char* special = a.value != a.value ? "NaN" : a.value > 0 ? "Infinity" : "-Infinity";
+      return fail(kInvalid, "%s has no %s value; remove NaN, infinities and values beyond 2^63 first",
+                  a.value - a.value == 0 ? text : special, dtype_name(DType(int(a.limit))));
     }
     case kIndexOutOfRange:
       return fail(kInvalid, "Index %.0f is out of range for size %.0f", a.value, a.limit);
@@ -117,7 +112,9 @@ int32_t check_alarm(Device& d) {
 // Waits for everything on the current device; faults of kernels show here.
 int32_t finish(const char* what) {
   NEEDLE_TRY(cudaStreamSynchronize(here().stream), what);
-  return check_alarm(here());
+  const Alarm raised = *here().alarm;
+  here().alarm->fault = kNoFault;
+  return fail_for(raised);
 }
 
 }  // namespace
@@ -132,6 +129,8 @@ int32_t fail(int32_t status, const char* format, ...) {
 }
 
 int32_t out_of_memory() { return fail(kOutOfMemory, "Out of GPU memory for the scratch space of a kernel"); }
+
+int32_t fail_for(Fault fault) { return fail_for(Alarm{0, 0, fault}); }
 
 int32_t too_many_dims(int64_t ndim) {
   return fail(kInvalid, "%lld dims that cannot be merged, at most %d on a GPU: make the tensors contiguous",

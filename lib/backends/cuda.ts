@@ -40,9 +40,14 @@ function runtimeAt(path: string): Runtime {
   return runtime;
 }
 
+// Of the statuses in csrc/common.h: what a kernel found to be wrong with its operands.
+const invalid = 2;
+
 /** Throws where a call on the device failed; `what` completes "Cannot ...". */
 function check(runtime: Runtime, status: number, what: string): void {
-  if (status !== 0) throw new Error(`Cannot ${what}: ${lastError(runtime.path)}`);
+  if (status === 0) return;
+  const text = `Cannot ${what}: ${lastError(runtime.path)}`;
+  throw status === invalid ? new RangeError(text) : new Error(text);
 }
 
 class CudaBackend extends NativeLibrary implements MemorySource {

@@ -73,6 +73,9 @@ using namespace needle_emulate;
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = kDevices;
+#ifdef __x86_64__
+  if (!__builtin_cpu_supports("fma")) *count = 0;  // the kernels are compiled for it
+#endif
   return cudaSuccess;
 }
 
