@@ -1,8 +1,12 @@
-// One vector vocabulary for every ISA, written with GCC/Clang vector extensions: no intrinsics.
-// Included only by the ISA files of this folder, each of which is compiled once per level (v2, v3, v4, ...).
-// Everything lives in an unnamed namespace: nothing compiled for one level may be shared with another.
+// One vector vocabulary for every ISA, written with GCC/Clang vector extensions; intrinsics stand only at the
+// end, for the few instructions that compilers do not find. Included only by the ISA files of this folder,
+// each of which is compiled once per level (v2, v3, v4, ...). Everything lives in an unnamed namespace:
+// nothing compiled for one level may be shared with another.
 #pragma once
 #include <stdint.h>
+#ifdef __SSE4_1__
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define NEEDLE_VECTOR_BYTES 64
@@ -40,5 +44,49 @@ inline vd splat(double x) { return x - vd{}; }
 // Contracted to one fused multiply-add where the ISA has it (-ffp-contract=fast).
 inline vf fma(vf a, vf b, vf c) { return a * b + c; }
 inline vd fma(vd a, vd b, vd c) { return a * b + c; }
+
+inline vi bits(vf x) { return (vi)x; }
+inline vf from_bits(vi x) { return (vf)x; }
+inline vi isplat(int32_t x) { return x - vi{}; }
+inline vf abs(vf x) { return from_bits(bits(x) & 0x7fffffff); }
+inline vd abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffff); }
+
+// at_most, at_least: x, or the bound where it is beyond; NaN stays. all_within: every lane has |x| <= limit.
+// all_normal: every lane is positive, and neither subnormal nor infinite.
+#if defined(__AVX512F__)
+// Masked with all lanes, because GCC 12 warns of what the plain intrinsics leave undefined.
+inline vf at_most(vf x, float bound) { return _mm512_maskz_min_ps(0xffff, splat(bound), x); }
+inline vf at_least(vf x, float bound) { return _mm512_maskz_max_ps(0xffff, splat(bound), x); }
+inline bool all_within(vf x, float limit) {
+  return _mm512_cmp_ps_mask(abs(x), splat(limit), _CMP_NLE_UQ) == 0;
+}
+inline bool all_normal(vf x) {
+  const vi above = bits(x) - 0x00800000;
+  return _mm512_cmpgt_epu32_mask((__m512i)above, (__m512i)isplat(0x7effffff)) == 0;
+}
+#else
+#if defined(__AVX2__)
+inline vf at_most(vf x, float bound) { return _mm256_min_ps(splat(bound), x); }
+inline vf at_least(vf x, float bound) { return _mm256_max_ps(splat(bound), x); }
+inline bool all(vi mask) { return _mm256_movemask_ps((vf)mask) == 0xff; }
+#elif defined(__SSE4_1__)
+inline vf at_most(vf x, float bound) { return _mm_min_ps(splat(bound), x); }
+inline vf at_least(vf x, float bound) { return _mm_max_ps(splat(bound), x); }
+inline bool all(vi mask) { return _mm_movemask_ps((vf)mask) == 0xf; }
+#else
+inline vf at_most(vf x, float bound) { return x > bound ? splat(bound) : x; }
+inline vf at_least(vf x, float bound) { return x < bound ? splat(bound) : x; }
+inline bool all(vi mask) {
+  typedef int64_t pair __attribute__((vector_size(16)));
+  pair parts[sizeof(vi) / 16];
+  __builtin_memcpy(parts, &mask, sizeof mask);
+  pair both = parts[0];
+  for (unsigned i = 1; i < sizeof(vi) / 16; i++) both &= parts[i];
+  return (both[0] & both[1]) == -1;
+}
+#endif
+inline bool all_within(vf x, float limit) { return all(abs(x) <= limit); }
+inline bool all_normal(vf x) { return all((x >= 1.17549435e-38f) & (x <= 3.40282347e+38f)); }
+#endif
 
 }  // namespace
