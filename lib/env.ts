@@ -55,6 +55,11 @@ export const VARIABLES = {
     doc: "Full file name of the cuda library; nothing else is tried",
     reader: "typescript",
   },
+  NEEDLE_EMULATE: {
+    kind: "string",
+    doc: "Order of threads in the emulation of CUDA that tests use: up (default) or random:SEED",
+    reader: "native",
+  },
   NEEDLE_CACHE_DIR: {
     kind: "string",
     doc: "Folder for installed libraries and downloaded data; unset: needle in the user's cache",
