@@ -180,10 +180,7 @@ Deno.test("every op is in the conformance table, and none fails", async () => {
 
 Deno.test("the README documents every variable of Needle", async () => {
   const text = await Deno.readTextFile(new URL("../README.md", import.meta.url));
-  // There is no CUDA library in this version for a path to name.
-  const names = Object.keys(VARIABLES).filter((n) =>
-    n.startsWith("NEEDLE_") && n !== "NEEDLE_CUDA_PATH"
-  );
+  const names = Object.keys(VARIABLES).filter((n) => n.startsWith("NEEDLE_"));
   assertEquals(names.filter((name) => !text.includes(`\`${name}\``)), []);
 });
 
