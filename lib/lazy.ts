@@ -228,9 +228,9 @@ function release(t: Operand): void {
  * pending of it is evaluated now.
  */
 function pendingOf(t: Tensor, n: number): Expression | null {
-  const e = t._data.deferred as Expression | null;
+  const e = t._data.deferred;
   if (e === null) return null;
-  if (!e.passed && e.n === n && t._start === 0) return e;
+  if (e instanceof Expression && !e.passed && e.n === n && t._start === 0) return e;
   e.run();
   return null;
 }

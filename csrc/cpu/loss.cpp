@@ -4,58 +4,10 @@
 #include <atomic>
 
 #include "../common.h"
-#include "kernels/softmax.h"
+#include "labels.h"
 
 namespace needle {
 namespace {
-
-template <typename T>
-const SoftmaxTable<T>& table();
-template <>
-const SoftmaxTable<float>& table<float>() {
-  return select_kernels(softmax)->f32;
-}
-template <>
-const SoftmaxTable<double>& table<double>() {
-  return select_kernels(softmax)->f64;
-}
-
-enum Reduction { kNone, kMean, kSum };
-
-struct Labels {
-  const void* data;
-  double offset;
-  bool wide;  // int64
-  int64_t rows, classes;
-  Reduction reduction;
-  double ignored;
-
-  int64_t operator[](int64_t row) const {
-    return wide ? at<int64_t>(data, offset)[row] : at<int32_t>(data, offset)[row];
-  }
-  bool counts(int64_t row) const { return double((*this)[row]) != ignored; }
-};
-
-// desc: [N, C, reduction, ignoreIndex, ...]
-Labels labels_of(const void* target, double target_off, int32_t dtypes, const double* desc) {
-  return {target,           target_off,       second_dtype(dtypes) == kInt64,
-          int64_t(desc[0]), int64_t(desc[1]), Reduction(desc[2]),
-          desc[3]};
-}
-
-int32_t check_labels(const Labels& labels) {
-  for (int64_t row = 0; row < labels.rows; row++) {
-    const int64_t label = labels[row];
-    if ((label < 0 || label >= labels.classes) && labels.counts(row)) {
-      return fail(
-          kInvalid,
-          "label %lld at position %lld is not in [0, %lld); labels are class indices, and ignoreIndex "
-          "(%.0f) marks rows to skip",
-          (long long)label, (long long)row, (long long)labels.classes, labels.ignored);
-    }
-  }
-  return kOk;
-}
 
 // Sums the weights of the rows that count, in order.
 template <typename T>
@@ -76,30 +28,17 @@ void reduce_losses(const Labels& labels, const double* loss, double total, T* y)
   *y = T(labels.reduction == kMean ? sum / total : sum);
 }
 
-template <typename T>
-double row_scale(const Labels& labels, const T* g, T total, int64_t row) {
-  if (labels.reduction == kNone) return double(g[row]);
-  return labels.reduction == kSum ? double(*g) : double(*g) / double(total);
-}
-
-template <typename T>
-double weight_sum(const T* weight, int64_t classes) {
-  double sum = 0;
-  for (int64_t c = 0; c < classes; c++) sum += weight ? double(weight[c]) : 1.0;
-  return sum;
-}
-
 // An exponential costs about 8 additions.
 int64_t row_grain(int64_t classes) { return std::max<int64_t>(1, kGrain / (8 * (classes + 1))); }
 
 template <typename T>
 int32_t cross_entropy(const Labels& labels, const T* x, const T* weight, double smoothing, T* y, T* stats,
                       T* total) {
-  const int32_t status = check_labels(labels);
+  const int32_t status = labels.check();
   if (status != kOk) return status;
   double* loss = static_cast<double*>(scratch(kScratchReduce, size_t(labels.rows) * sizeof(double)));
   if (!loss) return out_of_memory();
-  const SoftmaxTable<T>& k = table<T>();
+  const LossTable<T>& k = loss_table<T>();
   const int64_t classes = labels.classes;
   const double even = smoothing / double(classes);
   parallel_for(labels.rows, row_grain(classes), [&](int64_t begin, int64_t end) {
@@ -136,32 +75,19 @@ int32_t cross_entropy(const Labels& labels, const T* x, const T* weight, double 
 template <typename T>
 int32_t cross_entropy_backward(const Labels& labels, const T* g, const T* x, const T* stats, const T* total,
                                const T* weight, double smoothing, T* dx) {
-  const int32_t status = check_labels(labels);
+  const int32_t status = labels.check();
   if (status != kOk) return status;
-  const SoftmaxTable<T>& k = table<T>();
+  const CrossEntropyGradient<T> gradient(labels, g, x, stats, total, weight, smoothing);
   const int64_t classes = labels.classes;
-  const double even = smoothing / double(classes), all = even > 0 ? weight_sum(weight, classes) : 0;
   parallel_for(labels.rows, row_grain(classes), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      T* to = dx + row * classes;
-      if (!labels.counts(row)) {
-        std::fill(to, to + classes, T(0));
-        continue;
-      }
-      const int64_t label = labels[row];
-      const double w = (1 - smoothing) * (weight ? double(weight[label]) : 1.0);
-      const double scale = row_scale(labels, g, *total, row);
-      const double factor = scale * (w + even * all) / double(stats[2 * row + 1]);
-      k.scaled_exp(x + row * classes, classes, stats[2 * row], T(factor), T(scale * even), weight, to);
-      to[label] -= T(scale * w);
-    }
+    for (int64_t row = begin; row < end; row++) gradient.run(row, 0, classes, dx + row * classes);
   });
   return kOk;
 }
 
 template <typename T>
 int32_t nll_loss(const Labels& labels, const T* x, const T* weight, T* y, T* total) {
-  const int32_t status = check_labels(labels);
+  const int32_t status = labels.check();
   if (status != kOk) return status;
   double* loss = static_cast<double*>(scratch(kScratchReduce, size_t(labels.rows) * sizeof(double)));
   if (!loss) return out_of_memory();
@@ -181,7 +107,7 @@ int32_t nll_loss(const Labels& labels, const T* x, const T* weight, T* y, T* tot
 
 template <typename T>
 int32_t nll_loss_backward(const Labels& labels, const T* g, const T* total, const T* weight, T* dx) {
-  const int32_t status = check_labels(labels);
+  const int32_t status = labels.check();
   if (status != kOk) return status;
   const int64_t classes = labels.classes;
   parallel_for(labels.rows, std::max<int64_t>(1, 2 * kGrain / (classes + 1)),
@@ -191,7 +117,7 @@ int32_t nll_loss_backward(const Labels& labels, const T* g, const T* total, cons
                    if (!labels.counts(row)) continue;
                    const int64_t label = labels[row];
                    const double w = weight ? double(weight[label]) : 1.0;
-                   dx[row * classes + label] = T(-w * row_scale(labels, g, *total, row));
+                   dx[row * classes + label] = T(-w * labels.scale(g, *total, row));
                  }
                });
   return kOk;
@@ -219,23 +145,6 @@ int32_t binary_cross_entropy(const T* x, const T* target, T* y, int64_t n) {
               (long long)i, double(x[i]));
 }
 
-int32_t no_kernel(int32_t dtypes) {
-  return fail(kInvalid, "there is no kernel for %s", dtype_name(main_dtype(dtypes)));
-}
-
-// Calls f with a zero of the main dtype's type.
-template <typename F>
-int32_t with_type(int32_t dtypes, const F& f) {
-  switch (main_dtype(dtypes)) {
-    case kFloat32:
-      return f(0.0f);
-    case kFloat64:
-      return f(0.0);
-    default:
-      return no_kernel(dtypes);
-  }
-}
-
 }  // namespace
 }  // namespace needle
 
@@ -245,11 +154,10 @@ NEEDLE_EXPORT int32_t needle_cross_entropy(const void* x, double x_off, const vo
                                            const void* weight, double weight_off, void* y, double y_off,
                                            void* stats, double stats_off, void* total, double total_off,
                                            int32_t dtypes, double, const double* desc) noexcept {
-  return with_type(dtypes, [&](auto zero) {
+  return with_float_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
-    return cross_entropy(labels_of(target, target_off, dtypes, desc), at<T>(x, x_off),
-                         at<T>(weight, weight_off), desc[4], at<T>(y, y_off), at<T>(stats, stats_off),
-                         at<T>(total, total_off));
+    return cross_entropy(Labels(target, target_off, dtypes, desc), at<T>(x, x_off), at<T>(weight, weight_off),
+                         desc[4], at<T>(y, y_off), at<T>(stats, stats_off), at<T>(total, total_off));
   });
 }
 
@@ -259,11 +167,11 @@ NEEDLE_EXPORT int32_t needle_cross_entropy_backward(const void* g, double g_off,
                                                     const void* weight, double weight_off, void* dx,
                                                     double dx_off, int32_t dtypes, double,
                                                     const double* desc) noexcept {
-  return with_type(dtypes, [&](auto zero) {
+  return with_float_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
-    return cross_entropy_backward(labels_of(target, target_off, dtypes, desc), at<T>(g, g_off),
-                                  at<T>(x, x_off), at<T>(stats, stats_off), at<T>(total, total_off),
-                                  at<T>(weight, weight_off), desc[4], at<T>(dx, dx_off));
+    return cross_entropy_backward(Labels(target, target_off, dtypes, desc), at<T>(g, g_off), at<T>(x, x_off),
+                                  at<T>(stats, stats_off), at<T>(total, total_off), at<T>(weight, weight_off),
+                                  desc[4], at<T>(dx, dx_off));
   });
 }
 
@@ -271,9 +179,9 @@ NEEDLE_EXPORT int32_t needle_nll_loss(const void* x, double x_off, const void* t
                                       const void* weight, double weight_off, void* y, double y_off,
                                       void* total, double total_off, int32_t dtypes, double,
                                       const double* desc) noexcept {
-  return with_type(dtypes, [&](auto zero) {
+  return with_float_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
-    return nll_loss(labels_of(target, target_off, dtypes, desc), at<T>(x, x_off), at<T>(weight, weight_off),
+    return nll_loss(Labels(target, target_off, dtypes, desc), at<T>(x, x_off), at<T>(weight, weight_off),
                     at<T>(y, y_off), at<T>(total, total_off));
   });
 }
@@ -282,9 +190,9 @@ NEEDLE_EXPORT int32_t needle_nll_loss_backward(const void* g, double g_off, cons
                                                double target_off, const void* total, double total_off,
                                                const void* weight, double weight_off, void* dx, double dx_off,
                                                int32_t dtypes, double, const double* desc) noexcept {
-  return with_type(dtypes, [&](auto zero) {
+  return with_float_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
-    return nll_loss_backward(labels_of(target, target_off, dtypes, desc), at<T>(g, g_off),
+    return nll_loss_backward(Labels(target, target_off, dtypes, desc), at<T>(g, g_off),
                              at<T>(total, total_off), at<T>(weight, weight_off), at<T>(dx, dx_off));
   });
 }
@@ -292,7 +200,7 @@ NEEDLE_EXPORT int32_t needle_nll_loss_backward(const void* g, double g_off, cons
 NEEDLE_EXPORT int32_t needle_binary_cross_entropy(const void* x, double x_off, const void* target,
                                                   double target_off, void* y, double y_off, int32_t dtypes,
                                                   double n, const double*) noexcept {
-  return with_type(dtypes, [&](auto zero) {
+  return with_float_type(dtypes, [&](auto zero) {
     using T = decltype(zero);
     return binary_cross_entropy(at<T>(x, x_off), at<T>(target, target_off), at<T>(y, y_off), int64_t(n));
   });

@@ -5,6 +5,7 @@ import { checkOptions } from "../options.ts";
 import { setAutocast } from "../amp_mode.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { alias } from "../tensor/base.ts";
+import { mayStayPending } from "../later.ts";
 import { closeScopeKeeping, openScope, track, unscoped } from "../scope.ts";
 import { AccumulateGrad, edgeOf, type Node } from "./graph.ts";
 import { anomalyEnabled, setGradEnabled } from "./mode.ts";
@@ -93,7 +94,7 @@ function runHooks(node: Node, index: number, g: Tensor): Tensor {
 
 /** Adds `g` into a leaf's grad; takes the memory over where nobody else holds it. */
 function accumulate(leaf: Tensor, g: Tensor, createGraph: boolean, shared: boolean): void {
-  void g._memory; // a pending gradient would keep what it is computed from
+  if (!mayStayPending(g)) void g._memory; // it would keep what it is computed from
   const before = leaf._grad;
   if (before === null) {
     leaf._setGrad(

@@ -86,7 +86,10 @@ export abstract class AbiBackend implements Backend {
     );
     const kernel = make(
       this.open(op),
-      (operands: readonly Operand[], y: Tensor) => this.describe(stridesOf(operands, y)),
+      (operands: readonly Operand[], y: Tensor) => {
+        finish(operands);
+        return this.describe(stridesOf(operands, y));
+      },
       numel,
       () => this.fail(op),
       half,
@@ -128,6 +131,7 @@ export abstract class AbiBackend implements Backend {
       const ready = prepare(orders, ins);
       const code = (ready[0] ?? outs[0]!)._code | op.extraDTypes(ready, outs);
       const first = outs[0] ?? ready[0]!;
+      finish(ready);
       const desc = this.describe(op.descriptor(ready, outs, attrs));
       if (!run(ready, outs, code, first.numel(), desc)) halfKernel(kernel, op, ready, outs, attrs);
       if (ready === ins) return;
@@ -175,6 +179,14 @@ function prepare(
     if (right !== t) (ready ??= [...ins])[i] = right;
   }
   return ready ?? ins;
+}
+
+/** Does what is pending of the operands: calls of its own, which would overwrite the descriptor of this one. */
+function finish(operands: readonly (Operand | null)[]): void {
+  for (let i = 0; i < operands.length; i++) {
+    const t = operands[i]!;
+    if (t !== null && typeof t !== "number") void t._memory;
+  }
 }
 
 /** `target = source`, of equal shape and dtype, in the memory of `target`. */

@@ -7,6 +7,7 @@ import { isFloat } from "../dtype.ts";
 import { type Shape, show } from "../shape.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 import { softmaxOps } from "./softmax.ts";
+import { callLater, mayWait, pendingCall } from "../later.ts";
 
 /** What becomes of the losses of a batch. */
 export type Reduction = "mean" | "sum" | "none";
@@ -115,6 +116,30 @@ function rowSums(x: RefTensor, from: number, to: number): { max: number; sum: nu
   return { max, sum };
 }
 
+/** Calls `f(row, class, gradient)` for each score of the rows that count. */
+function eachScoreGrad(
+  g: RefTensor,
+  x: RefTensor,
+  target: RefTensor,
+  stats: RefTensor,
+  total: RefTensor,
+  weight: RefTensor | null,
+  a: CrossEntropyAttrs,
+  f: (row: number, c: number, grad: number) => void,
+): void {
+  const classes = x.shape[1]!, even = a.labelSmoothing / classes;
+  const all = weight === null ? classes : weight.f.reduce((s, w) => s + w, 0);
+  eachLabel("crossEntropy", target, weight, classes, a, (r, label, w) => {
+    const scale = rowGrad(g, r, total.f[0]!, a);
+    for (let c = 0; c < classes; c++) {
+      const p = Math.exp(x.f[r * classes + c]! - stats.f[2 * r]!) / stats.f[2 * r + 1]!;
+      const hard = (1 - a.labelSmoothing) * w * (p - (c === label ? 1 : 0));
+      const soft = even * (all * p - (weight === null ? 1 : weight.f[c]!));
+      f(r, c, scale * (hard + soft));
+    }
+  });
+}
+
 const crossEntropyBackward = kernel({
   doc: "the gradient of crossEntropy from the saved largest score and Σ exp(x - max) of each row",
   inputs: ["g", "x", "target", "stats", "total"],
@@ -130,15 +155,37 @@ const crossEntropyBackward = kernel({
   ],
   extraDTypes: (inputs) => inputs[2]!._code << 8,
   reference: ({ g, x, target, stats, total, weight }, { dx }, a) => {
-    const classes = x.shape[1]!, even = a.labelSmoothing / classes;
-    const all = weight === null ? classes : weight.f.reduce((s, w) => s + w, 0);
-    eachLabel("crossEntropy", target, weight, classes, a, (r, label, w) => {
-      const scale = rowGrad(g, r, total.f[0]!, a);
-      for (let c = 0; c < classes; c++) {
-        const p = Math.exp(x.f[r * classes + c]! - stats.f[2 * r]!) / stats.f[2 * r + 1]!;
-        const hard = (1 - a.labelSmoothing) * w * (p - (c === label ? 1 : 0));
-        const soft = even * (all * p - (weight === null ? 1 : weight.f[c]!));
-        dx.f[r * classes + c] = scale * (hard + soft);
+    const classes = x.shape[1]!;
+    eachScoreGrad(g, x, target, stats, total, weight, a, (r, c, d) => dx.f[r * classes + c] = d);
+  },
+  saves: [],
+  vjp: "nondifferentiable",
+});
+
+const crossEntropyLinearBackward = kernel({
+  doc:
+    "the gradients of h, w and bias in crossEntropy(h wᵀ + bias, target), from what crossEntropyBackward takes",
+  inputs: ["g", "x", "target", "stats", "total", "h", "w"],
+  optional: ["weight"],
+  outputs: ["dh", "dw", "db"],
+  infer: ({ h, w }, _: CrossEntropyAttrs) =>
+    [h.shape, w.shape, [w.shape[0]!]].map((shape) => ({ shape, dtype: h.dtype })),
+  // [N, C, reduction (none 0, mean 1, sum 2), ignoreIndex, labelSmoothing, features of h]; second dtype: labels.
+  descriptor: ({ x, h }, _, a) => [
+    ...x.shape,
+    reductionCode[a.reduction],
+    a.ignoreIndex,
+    a.labelSmoothing,
+    h.shape[1]!,
+  ],
+  extraDTypes: (inputs) => inputs[2]!._code << 8,
+  reference: ({ g, x, target, stats, total, h, w, weight }, { dh, dw, db }, a) => {
+    const size = w.shape[1]!;
+    eachScoreGrad(g, x, target, stats, total, weight, a, (r, c, d) => {
+      db.f[c]! += d;
+      for (let k = 0; k < size; k++) {
+        dh.f[r * size + k]! += d * w.f[c * size + k]!;
+        dw.f[c * size + k]! += d * h.f[r * size + k]!;
       }
     });
   },
@@ -242,9 +289,13 @@ export const lossOps = declare({
       if (a.reduction === "mean") y.f[0] = y.f[0]! / total.f[0]!;
     },
     saves: ["x", "target", "weight", "stats", "total"],
-    vjp: ({ y: g }, { x, target, weight, stats, total }, a) => [
-      call(crossEntropyBackward, [g!, x, target, stats, total, weight], a)[0]!,
-    ],
+    vjp: ({ y: g }, { x, target, weight, stats, total }, a) => {
+      const inputs = [g!, x, target, stats, total, weight];
+      // Linear may compute its gradients without that of the scores (crossEntropyLinearGrads).
+      return mayWait(x.device, x.dtype, x.numel())
+        ? [callLater(crossEntropyBackward, inputs, a, false)]
+        : call(crossEntropyBackward, inputs, a);
+    },
     composition: ({ x, target, weight }, a) => {
       const logp = call(softmaxOps.logSoftmax, [x], { dim: 1 })[0]!;
       const { reduction, ignoreIndex } = a, classes = x.shape[1]!;
@@ -262,6 +313,7 @@ export const lossOps = declare({
     },
   }),
   crossEntropyBackward,
+  crossEntropyLinearBackward,
   nllLoss,
   nllLossBackward,
   binaryCrossEntropy: kernel({
@@ -297,3 +349,22 @@ export const lossOps = declare({
     ],
   }),
 });
+
+/**
+ * Where the gradient `g` of the scores x wᵀ + bias comes from cross entropy and was not read: the gradients of x, w and
+ * bias by one kernel that never stores it; else null.
+ */
+export function crossEntropyLinearGrads(g: Tensor, x: Tensor, w: Tensor): Tensor[] | null {
+  const pending = pendingCall(g, crossEntropyBackward);
+  if (pending === null) return null;
+  const [gy, scores, target, stats, total, weight] = pending.inputs();
+  const [classes, size] = w.shape as [number, number];
+  if (scores!.dtype !== x.dtype || scores!.shape[1] !== classes) return null;
+  const rows = x.reshape([scores!.shape[0]!, size]);
+  const [dh, dw, db] = call(
+    crossEntropyLinearBackward,
+    [gy!, scores!, target!, stats!, total!, rows, w, weight!],
+    pending.attrs,
+  ) as [Tensor, Tensor, Tensor];
+  return [dh.reshape(x.shape), dw, db];
+}

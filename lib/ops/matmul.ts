@@ -13,6 +13,7 @@ import {
   show,
 } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
+import { crossEntropyLinearGrads } from "./loss.ts";
 import { declare, kernel } from "./op.ts";
 
 /**
@@ -178,6 +179,8 @@ export const matmulOps = declare({
     },
     saves: ["x", "w"],
     vjp: ({ y }, { x, w }, _, needs) => {
+      const fused = needs.x && needs.w ? crossEntropyLinearGrads(y!, x, w) : null;
+      if (fused !== null) return fused;
       const g = stacked(y!.ndim === 1 ? y!.reshape([1, w.shape[0]!]) : y!);
       const rows = needs.w ? stacked(x.ndim === 1 ? x.reshape([1, w.shape[1]!]) : x) : x;
       const dx = needs.x ? g.matmul(w) : null;

@@ -35,6 +35,7 @@ const cases: readonly Case[] = [
   { n: 1, classes: 1 },
   { n: 67, classes: 1033, large: true, labelSmoothing: 0.1 },
   { n: 131, classes: 259, ignored: 1, weighted: true, large: true },
+  { n: 401, classes: 811, large: true },
 ];
 
 function rows(make: (c: Case, reduction: string) => OpSample): OpSample[] {
@@ -53,6 +54,15 @@ function attrsOf(c: Case, reduction: string): object {
 const weight = (c: Case): TensorSpec | null => c.weighted ? weights(c.classes) : null;
 const gradShape = (c: Case, r: string): number[] => r === "none" ? [c.n] : [];
 
+/** g, x, target, stats and total of the backward ops. */
+const backwardInputs = (c: Case, r: string): TensorSpec[] => [
+  { shape: gradShape(c, r) },
+  { shape: [c.n, c.classes] },
+  labels(c.n, c.classes, c.ignored),
+  { shape: [c.n, 2], range: [3, 5] },
+  { shape: [], range: [2, 4] },
+];
+
 /** Samples of losses. */
 export const lossSamples = {
   crossEntropy: [
@@ -70,16 +80,20 @@ export const lossSamples = {
     },
   ],
   crossEntropyBackward: rows((c, r) => ({
-    inputs: [
-      { shape: gradShape(c, r) },
-      { shape: [c.n, c.classes] },
-      labels(c.n, c.classes, c.ignored),
-      { shape: [c.n, 2], range: [3, 5] },
-      { shape: [], range: [2, 4] },
-      weight(c),
-    ],
+    inputs: [...backwardInputs(c, r), weight(c)],
     attrs: attrsOf(c, r),
   })),
+  crossEntropyLinearBackward: [1, 3, 17].flatMap((size) =>
+    rows((c, r) => ({
+      inputs: [
+        ...backwardInputs(c, r),
+        { shape: [c.n, size] },
+        { shape: [c.classes, size] },
+        weight(c),
+      ],
+      attrs: attrsOf(c, r),
+    }))
+  ),
   nllLoss: rows((c, r) => ({
     inputs: [{ shape: [c.n, c.classes] }, labels(c.n, c.classes, c.ignored), weight(c)],
     attrs: attrsOf(c, r),
