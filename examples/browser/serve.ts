@@ -34,12 +34,23 @@ async function answer(request: Request): Promise<Response> {
   }
 }
 
+/** Listens on `port`; throws where another program does. */
+function listen(port: number): void {
+  Deno.serve({
+    hostname: "localhost",
+    port,
+    onListen: (address) => console.log(`http://localhost:${address.port}/examples/browser/`),
+  }, answer);
+}
+
 const { port } = parseArgs({
   args: process.argv.slice(2),
-  options: { port: { type: "string", default: "8000" } },
+  options: { port: { type: "string" } },
 }).values;
-Deno.serve({
-  hostname: "localhost",
-  port: Number(port),
-  onListen: (address) => console.log(`http://localhost:${address.port}/examples/browser/`),
-}, answer);
+try {
+  listen(Number(port ?? 8000));
+} catch (error) {
+  // Nobody asked for this port: any other will do.
+  if (port !== undefined || !(error instanceof Deno.errors.AddrInUse)) throw error;
+  listen(0);
+}

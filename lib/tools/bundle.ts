@@ -4,8 +4,9 @@
  * @module
  */
 import * as esbuild from "npm:esbuild@0.25.9";
-import { type Plugin, rollup, type RollupLog } from "npm:rollup@4.52.5";
+import { type ExistingRawSourceMap, type Plugin, rollup, type RollupLog } from "npm:rollup@4.52.5";
 import { dts } from "npm:rollup-plugin-dts@6.2.3";
+import { minify } from "npm:terser@5.44.0";
 import ts from "npm:typescript@5.9.3";
 import { VERSION } from "../backends/loader.ts";
 
@@ -30,7 +31,7 @@ async function gzippedSize(path: string): Promise<number> {
 
 /**
  * Writes `entry` and everything it imports as one ESM file, its source map beside it (`.js.map`) and its
- * types (`.d.ts`). Names stay: messages name classes, and a user's stack trace names functions.
+ * types (`.d.ts`). Classes keep their names, for messages show them.
  */
 export async function writeBundle(entry: string, file: string): Promise<BundleReport> {
   const types = file.replace(/\.m?js$/, "") + ".d.ts";
@@ -61,12 +62,25 @@ export async function writeBundle(entry: string, file: string): Promise<BundleRe
         minifyWhitespace: true,
         legalComments: "none",
         sourcemap: true,
-        banner: banner(types.replace(/^.*[/\\]/, "")),
       }),
+  };
+  // esbuild shortens names, too, but of all things or of none.
+  const shorten: Plugin = {
+    name: "shorten",
+    renderChunk: async (source) => {
+      const { code, map } = await minify(source, {
+        module: true,
+        compress: false,
+        mangle: { keep_classnames: true },
+        format: { preamble: banner(types.replace(/^.*[/\\]/, "")) },
+        sourceMap: { asObject: true },
+      });
+      return { code: code!, map: map as ExistingRawSourceMap };
+    },
   };
   try {
     const code = await rollup({ input: entry, external, onwarn, plugins: [strip] });
-    await code.write({ file, format: "es", sourcemap: true, plugins: [squeeze] });
+    await code.write({ file, format: "es", sourcemap: true, plugins: [squeeze, shorten] });
     await code.close();
   } finally {
     await esbuild.stop();
