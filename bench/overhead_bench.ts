@@ -2,31 +2,42 @@
 // recording, and a training step of a small network, where nothing else counts.
 
 import * as ndl from "../mod.ts";
+import { group } from "./groups.ts";
 
-const a = ndl.randn([16]), b = ndl.randn([16]);
-const x = ndl.randn([16], { requiresGrad: true });
+const count = 100;
 
-Deno.bench("forward: 100 multiplications of 16 floats", () => {
-  for (let i = 0; i < 100; i++) a.mul(b).dispose();
+group(`${count} multiplications of 16 floats`, { ops: count, reference: true }, (device) => {
+  const a = ndl.randn([16], { device }), b = ndl.randn([16], { device });
+  return () => {
+    for (let i = 1; i < count; i++) a.mul(b).dispose();
+    return a.mul(b);
+  };
 });
 
-Deno.bench("forward and backward: 100 multiplications of 16 floats", () => {
-  let y: ndl.Tensor = x;
-  for (let i = 0; i < 100; i++) y = y.mul(b);
-  y.sum().backward();
-  x.grad = null;
+const both = `${count} multiplications, forward and backward`;
+group(both, { ops: count, reference: true }, (device) => {
+  const x = ndl.randn([16], { device, requiresGrad: true }), b = ndl.randn([16], { device });
+  return () => {
+    let y: ndl.Tensor = x;
+    for (let i = 0; i < count; i++) y = y.mul(b);
+    y.sum().backward();
+    const { grad } = x;
+    x.grad = null;
+    return grad;
+  };
 });
 
-const model = new ndl.nn.Sequential(
-  new ndl.nn.Linear(784, 100),
-  new ndl.nn.ReLU(),
-  new ndl.nn.Linear(100, 10),
-);
-const optimizer = new ndl.optim.SGD(model.parameters(), { lr: 0.1 });
-const images = ndl.randn([100, 784]), labels = ndl.randint(0, 10, [100]);
-
-Deno.bench("training step: 784-100-10, batch 100", () => {
-  optimizer.zeroGrad();
-  ndl.nn.functional.crossEntropy(model.forward(images), labels).backward();
-  optimizer.step();
+group("training step: 784-100-10, batch 100", { reference: true }, (device) => {
+  const { Linear, ReLU, Sequential } = ndl.nn;
+  const model = new Sequential(new Linear(784, 100), new ReLU(), new Linear(100, 10)).to(device);
+  const optimizer = new ndl.optim.SGD(model.parameters(), { lr: 0.1 });
+  const images = ndl.randn([100, 784], { device });
+  const labels = ndl.randint(0, 10, [100], { device });
+  return () => {
+    optimizer.zeroGrad();
+    const loss = ndl.nn.functional.crossEntropy(model.forward(images), labels);
+    loss.backward();
+    optimizer.step();
+    return loss;
+  };
 });

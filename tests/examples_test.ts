@@ -3,6 +3,7 @@
 
 import { assert as stdAssert, assertEquals as stdEquals } from "@std/assert";
 import * as ndl from "../mod.ts";
+import { nativeDevices } from "./harness.ts";
 import { assertHas, type Outcome, root, run, start, withFolder } from "./process_support.ts";
 
 const assertEquals = stdEquals as <T>(actual: T, expected: T, message?: string) => void;
@@ -232,3 +233,70 @@ Deno.test("the tour of automatic differentiation runs", async () => {
   assertOk(outcome);
   assertHas(outcome.stdout, "gradcheck does this for every entry: true");
 });
+
+/** Rows of the tables that an example prints: a name, then figures and units. */
+function figures(stdout: string, rows: readonly string[]): void {
+  for (const name of rows) {
+    const row = stdout.split("\n").find((line) => line.startsWith(name));
+    if (row === undefined) throw new Error(`no row "${name}" in\n${stdout}`);
+    const cells = row.slice(name.length).trim().split(/\s+/).slice(0, 3);
+    const found = cells.filter((cell) => /^[\d.]+$/.test(cell));
+    assert(found.length >= 2 && found.every((x) => Number(x) > 0), row);
+  }
+}
+
+const measuring: [name: string, flags: string[], rows: string[]][] = [
+  ["layout.ts", ["--size", "16", "--batch", "1"], [
+    "x.clone()  ",
+    "every other column, contiguous()  ",
+    "x.T + y.T  ",
+    "x + column [n, 1]  ",
+    "x.sum(0)  ",
+    "x.T.contiguous() y  ",
+    "row-major  ",
+    "conv, row-major norm, relu, conv  ",
+  ]],
+  ["fusion.ts", ["--size", "5000"], [
+    "1  ",
+    "16  ",
+    "20,000  ",
+    "gradients of w and b  ",
+    "softmax  ",
+    "cross entropy  ",
+  ]],
+];
+
+for (const [name, sizes, rows] of measuring) {
+  Deno.test(`${name} measures on every device, and says what is wrong with a flag`, async () => {
+    const path = `examples/${name}`;
+    for (const device of [ndl.reference(), ...nativeDevices()]) {
+      const outcome = await run(
+        ["run", "--no-prompt", "--allow-ffi", path, "--seconds", "0", ...sizes]
+          .concat("--device", device.name),
+      );
+      assertOk(outcome);
+      assertHas(outcome.stdout, `device ${device.name} (`);
+      figures(outcome.stdout, rows);
+    }
+    // Without permissions the reference device computes, and its size suits it.
+    const { code, stdout, stderr } = await run(["run", "--no-prompt", path, "--seconds", "0"]);
+    assertEquals(code, 0, stderr);
+    assertHas(stdout, "device reference (");
+    assertHas(stdout, name === "layout.ts" ? "[64, 64]" : "on 4,096 numbers");
+    figures(stdout, rows.filter((row) => row !== "20,000  "));
+    const help = await run(["run", "--no-prompt", path, "--help"]);
+    assertOk(help);
+    for (const flag of ["size", "device", "seconds"]) assertHas(help.stdout, `--${flag} `);
+    for (
+      const [flags, message] of [
+        [["--size", "8"], "--size must be an integer from"],
+        [["--device", "abacus"], 'Unknown device "abacus"'],
+        [["--speed", "1"], "--speed"],
+      ] as const
+    ) {
+      const wrong = await run(["run", "--no-prompt", path, ...flags]);
+      assertEquals(wrong.code, 2, wrong.stderr);
+      assertHas(wrong.stderr, message);
+    }
+  });
+}
