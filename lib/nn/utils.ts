@@ -1,6 +1,10 @@
 // nn.utils: gradient clipping, and parameters as one vector.
 
 import { noGrad } from "../autograd/mode.ts";
+import { call } from "../dispatch.ts";
+import { type PendingCall, pendingCall } from "../later.ts";
+import { gradOps, type RowAttrs } from "../ops/grads.ts";
+import { indexOps, type SlotAttrs } from "../ops/index.ts";
 import { scoped } from "../scope.ts";
 import { checkOptions } from "../options.ts";
 import { cat, stack } from "../tensor/join.ts";
@@ -12,6 +16,19 @@ function gradsOf(parameters: Tensor | Iterable<Tensor>): Tensor[] {
     ? [...parameters as Iterable<Tensor>]
     : [parameters as Tensor];
   return list.map((p) => p._grad).filter((g): g is Tensor => g !== null);
+}
+
+/** A gradient that is a few rows among zeros, before anybody read it: the distinct rows. */
+function mergedRows(
+  g: Tensor,
+): { call: PendingCall<SlotAttrs & RowAttrs>; merged: Tensor; ids: Tensor } | null {
+  const pending = pendingCall(g, indexOps.indexAdd);
+  if (pending === null) return null;
+  const [index, src] = pending.inputs() as [Tensor, Tensor];
+  const rows = src.reshape([index.numel(), src.shape.at(-1)!]);
+  const { skip } = pending.attrs;
+  const [merged, ids] = call(gradOps.mergeRows, [rows, index], { skip }) as [Tensor, Tensor];
+  return { call: pending, merged, ids };
 }
 
 /** Options of clipGradNorm_. */
@@ -38,16 +55,20 @@ export function clipGradNorm_(
   if (grads.length === 0) return zeros([]);
   return noGrad(() =>
     scoped(() => {
-      const norms = grads.map((g) => g.norm(null, { p: normType }));
+      const rows = grads.map(mergedRows);
+      const norms = grads.map((g, i) => (rows[i]?.merged ?? g).norm(null, { p: normType }));
       const total = norms.length === 1 ? norms[0]! : stack(norms).norm(null, { p: normType });
       if (errorIfNonfinite && !Number.isFinite(total.item())) {
         throw new Error(
           `Cannot clip gradients: their norm is ${total.item()}; lower the learning rate or look for NaN with detectAnomaly`,
         );
       }
-      // One multiplication by a device value, without reading it back; 1e-6 as in PyTorch.
-      const factor = total.add(1e-6).reciprocal().mul(maxNorm).clamp(null, 1);
-      for (const g of grads) g.mul_(factor.to(g.dtype));
+      grads.forEach((g, i) => {
+        const norm = total.to(g.dtype), few = rows[i];
+        call(gradOps.limitNorm, [few?.merged ?? g, norm], { maxNorm });
+        few?.call.replace(0, few.ids);
+        few?.call.replace(1, few.merged);
+      });
       return total;
     })
   );

@@ -4,11 +4,14 @@
 // [outer, size, count, inner, dim, ...], count being the number of indices along (or replacing) the indexed dims.
 // An index out of range is an error that names it on every device; nothing is read there.
 
+import { gradEnabled } from "../autograd/mode.ts";
 import { isInt } from "../dtype.ts";
+import { callLater, mayWait } from "../later.ts";
 import { numel, same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
 import { cells } from "./layout.ts";
+import type { RowAttrs } from "./grads.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 
 /** One dim of a tensor that has `size` there. */
@@ -283,12 +286,12 @@ const indexSelect: TypedKernelOp<SlotAttrs> = kernel({
 });
 
 // Descriptor: [..., skip]: slices with this index are left out (-1: none). Second dtype: that of src.
-const indexAdd: TypedKernelOp<SlotAttrs & { skip: number }> = kernel({
+const indexAdd: TypedKernelOp<SlotAttrs & RowAttrs> = kernel({
   doc: "x (zeros where left out), and the slices of src added at the indices",
   inputs: ["index", "src"],
   optional: ["x"],
   outputs: ["y"],
-  infer: ({ index, src, x }, a: SlotAttrs & { skip: number }) => {
+  infer: ({ index, src, x }, a: SlotAttrs & RowAttrs) => {
     const shape = target(src.shape, index.shape, a);
     checkSlots("indexAdd", index, src, x?.shape ?? shape, a);
     return [{ shape, dtype: src.dtype }];
@@ -378,10 +381,16 @@ export const indexOps = declare({
       eachSlot("embedding", g, index, 0, (here, there) => to[here] = from[there]!);
     },
     saves: ["index"],
-    vjp: ({ y: g }, { index }, a) => [
-      call(indexAdd, [index, g, null], { dim: 0, sizes: [a.rows], skip: a.padding })[0]!,
-      null,
-    ],
+    vjp: ({ y: g }, { index }, a) => {
+      const inputs = [index, g!, null], attrs = { dim: 0, sizes: [a.rows], skip: a.padding };
+      const n = a.rows * g!.shape.at(-1)!;
+      // Clipping and SGD work on the rows alone where they are few.
+      const few = !gradEnabled() && 2 * index.numel() <= a.rows && mayWait(g!.device, g!.dtype, n);
+      return [
+        few ? callLater(indexAdd, inputs, attrs, true) : call(indexAdd, inputs, attrs)[0]!,
+        null,
+      ];
+    },
   }),
 
   // Descriptor: [size, dim]. Negative indices count from the end.

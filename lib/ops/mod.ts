@@ -3,6 +3,7 @@
 import { attentionOps } from "./attention.ts";
 import { convOps } from "./conv.ts";
 import { elementwiseOps } from "./elementwise.ts";
+import { gradOps } from "./grads.ts";
 import { indexOps } from "./index.ts";
 import { layoutOps } from "./layout.ts";
 import { lossOps } from "./loss.ts";
@@ -29,6 +30,7 @@ export const ops = {
   ...normOps,
   ...lossOps,
   ...optimOps,
+  ...gradOps,
   ...randomOps,
   ...reduceOps,
   ...rnnOps,

@@ -2,7 +2,11 @@
 // steps, so a new learning rate acts at once).
 
 import { call } from "../dispatch.ts";
+import { pendingCall } from "../later.ts";
+import { gradOps } from "../ops/grads.ts";
+import { indexOps } from "../ops/index.ts";
 import { optimOps } from "../ops/optim.ts";
+import { scoped } from "../scope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import {
   Optimizer,
@@ -68,7 +72,9 @@ export class SGD extends Optimizer<SGDOptions, SGDState> {
   /** @internal Updates one parameter in place. */
   protected override update(param: Tensor, grad: Tensor, group: ParamGroup<SGDOptions>): void {
     if (group.momentum === 0) {
-      call(optimOps.sgdStep, [param, grad], group);
+      if (group.weightDecay !== 0 || !addRows(param, grad, group.maximize ? group.lr : -group.lr)) {
+        call(optimOps.sgdStep, [param, grad], group);
+      }
       return;
     }
     const before = this.state.get(param)?.momentumBuffer;
@@ -86,4 +92,21 @@ export class SGD extends Optimizer<SGDOptions, SGDState> {
       first,
     });
   }
+}
+
+/**
+ * `param += alpha grad` for the gradient of an embedding that nobody has read: touches no other rows.
+ *
+ * @returns whether the gradient is one
+ */
+function addRows(param: Tensor, grad: Tensor, alpha: number): boolean {
+  const pending = pendingCall(grad, indexOps.indexAdd);
+  if (pending === null) return false;
+  const { skip } = pending.attrs;
+  scoped(() => {
+    const [index, src] = pending.inputs() as [Tensor, Tensor];
+    const rows = src.reshape([index.numel(), src.shape.at(-1)!]);
+    return call(gradOps.addRows, [param, rows, index], { skip, alpha });
+  });
+  return true;
 }

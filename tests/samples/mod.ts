@@ -5,6 +5,7 @@ import { elementwiseOps } from "../../lib/ops/elementwise.ts";
 import type { OpSample } from "./sample.ts";
 import { attentionSamples } from "./attention.ts";
 import { convSamples } from "./conv.ts";
+import { gradSamples } from "./grads.ts";
 import { indexSamples } from "./index.ts";
 import { layoutSamples } from "./layout.ts";
 import { lossSamples } from "./loss.ts";
@@ -32,6 +33,7 @@ export const samples = {
   ...indexSamples,
   ...randomSamples,
   ...optimSamples,
+  ...gradSamples,
   ...rnnSamples,
   ...attentionSamples,
 } satisfies Record<Exclude<keyof typeof ops, keyof typeof elementwiseOps>, readonly OpSample[]>;
