@@ -39,7 +39,9 @@ dnnl_stream_t stream() {
 
 bool has_isa(dnnl_cpu_isa_t isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
 
-size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+// The room for `bytes` in scratch memory. Threads write to neighbours, and kernels prefetch beyond their end:
+// without a gap, cores take lines from each other (a weight gradient took 170 us instead of 120).
+size_t room(size_t bytes) { return (bytes + 8191) / 4096 * 4096; }
 
 }  // namespace
 
@@ -132,7 +134,7 @@ dnnl_status_t Primitive::create(dnnl_primitive_desc_t desc, const Argument* argu
     const_dnnl_memory_desc_t own = dnnl_primitive_desc_query_md(desc, a.query, a.query_index);
     if (status == dnnl_success && !dnnl_memory_desc_equal(own, a.user)) {
       port.bytes = dnnl_memory_desc_get_size(own);
-      total_bytes_ += rounded(port.bytes);
+      total_bytes_ += room(port.bytes);
       status = dnnl_memory_create(&port.own, own, engine(), DNNL_MEMORY_NONE);
       dnnl_primitive_desc_t reorder = nullptr;
       if (status == dnnl_success) {
@@ -171,7 +173,7 @@ int32_t Primitive::run(void* const* data) {
     status = dnnl_memory_set_data_handle(port.user, data[i]);
     if (port.own == nullptr) continue;
     if (status == dnnl_success) status = dnnl_memory_set_data_handle(port.own, scratch_memory);
-    scratch_memory += rounded(port.bytes);
+    scratch_memory += room(port.bytes);
     if (port.output || status != dnnl_success) continue;
     const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, port.user}, {DNNL_ARG_TO, port.own}};
     status = dnnl_primitive_execute(port.reorder, stream(), 2, args);
