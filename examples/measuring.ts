@@ -5,7 +5,7 @@ import { fail, type FlagSpec, messageOf } from "./program.ts";
 
 /** Flags of every such program. */
 export const measuringFlags = {
-  device: { help: "dnnl, cpu, reference or cuda", value: null },
+  device: { help: "dnnl, cpu, wasm, reference or cuda", value: null },
   seconds: { help: "time spent on each figure", value: 0.1, least: 0, fraction: true },
 } satisfies Record<string, FlagSpec>;
 
