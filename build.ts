@@ -34,6 +34,7 @@ import {
   writeWhole,
 } from "./lib/tools/build_support.ts";
 import { buildCuda } from "./lib/tools/cuda_build.ts";
+import { buildWasm } from "./lib/tools/wasm_build.ts";
 
 const HELP = `Builds Needle's native libraries into build/.
 
@@ -46,6 +47,8 @@ Usage: deno task build [options]
                       its tarball would hold
   --cuda[=ARCHS]      also build the CUDA library (ARCHS: what for, as CMake lists it, for example 90;
                       default: sm_75 to sm_90, and PTX for later ones)
+  --wasm              only build the WebAssembly module and write lib/backends/wasm_module.ts, which is
+                      committed (clang 19.1.7 and lld from Debian; with --check only compare)
   --cuda-emulated     also build the emulation of the CUDA library that tests use
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
@@ -326,8 +329,8 @@ async function pack(folder: string, dryRun: boolean): Promise<void> {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --install-compiler " +
-    "--force --quiet --help";
+  const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --wasm --check " +
+    "--install-compiler --force --quiet --help";
   // What may have a path after it.
   const outputAt = args.findIndex((arg) => arg === "--bundle" || arg === "--pack");
   const named = outputAt >= 0 ? args[outputAt + 1] : undefined;
@@ -353,6 +356,10 @@ async function main(args: readonly string[]): Promise<number> {
     }
     if (args[outputAt] === "--pack") {
       await pack(output ?? `${ROOT}/dist/npm`, args.includes("--dry-run"));
+      return 0;
+    }
+    if (args.includes("--wasm")) {
+      await buildWasm(args.includes("--check"));
       return 0;
     }
     const cuda = args.find((arg) => /^--cuda(=|$)/.test(arg));

@@ -5,9 +5,9 @@ import { type Allocator, hostPool } from "./storage.ts";
 import type { Backend, FusedKernel } from "./backend.ts";
 import { referenceBackend } from "./backends/reference.ts";
 import { openNative } from "./backends/native.ts";
+import { openWasm, wasmHeap } from "./backends/wasm.ts";
 import { countGpus, type CudaLibrary, cudaParts } from "./backends/cuda.ts";
 import { checkedBackend } from "./backends/checked.ts";
-import { VERSION } from "./backends/loader.ts";
 import { env } from "./env.ts";
 import { profiledProgram } from "./profiler.ts";
 
@@ -105,11 +105,7 @@ export class Device {
 const referenceDevice = new Device("reference", 0, hostPool, () => referenceBackend);
 const cpuDevice = new Device("cpu", 1, hostPool, () => openNative("cpu"));
 const dnnlDevice = new Device("dnnl", 2, hostPool, () => openNative("dnnl"));
-const wasmDevice = new Device("wasm", 3, hostPool, () => missing("WebAssembly"));
-
-function missing(kind: string): string {
-  return `Needle ${VERSION} has no ${kind} kernels; use cpu, dnnl or reference`;
-}
+const wasmDevice = new Device("wasm", 3, wasmHeap, openWasm);
 
 let devicesMade = 4;
 
@@ -165,7 +161,7 @@ export function dnnl(): Device {
   return dnnlDevice;
 }
 
-/** The kernels in WebAssembly: not in this version, so `available` is false. */
+/** The same kernels in WebAssembly: one thread, no permission, no build. */
 export function wasm(): Device {
   return wasmDevice;
 }

@@ -9,7 +9,7 @@ import type { ElementwiseOp } from "../lib/ops/op.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { elementwiseSamples } from "./samples/elementwise.ts";
 import type { ElementwiseSample } from "./samples/sample.ts";
-import { assertClose, layouts, nativeDevices, place, seedOf, tolerance } from "./harness.ts";
+import { assertClose, layouts, kernelDevices, place, seedOf, tolerance } from "./harness.ts";
 import {
   agreesWithReference,
   gradientsAgree,
@@ -18,7 +18,7 @@ import {
 } from "./elementwise_cases.ts";
 import { gradcheck } from "../lib/autograd/gradcheck.ts";
 
-const devices = nativeDevices();
+const devices = kernelDevices();
 const names = Object.keys(elementwiseOps) as (keyof typeof elementwiseOps)[];
 
 for (const device of devices) {

@@ -4,39 +4,57 @@
 
 import { pauseLazy } from "../lib/lazy.ts";
 import { type Block, hostPool } from "../lib/storage.ts";
+import { wasmHeap } from "../lib/backends/wasm.ts";
 
 const fence = 64;
 const pattern = 0xff; // an all-ones float of any width is NaN
 
+/** A guarded block: all its bytes, fences included, and how many were asked for. */
+interface Guarded {
+  readonly bytes: () => Uint8Array;
+  readonly used: number;
+}
+
+function check({ bytes, used }: Guarded): void {
+  const all = bytes(), end = fence + Math.ceil(used / 8) * 8;
+  for (let i = 0; i < fence; i++) {
+    if (all[i] !== pattern) throw new Error(`Byte ${i - fence} before a tensor was written`);
+  }
+  for (let i = fence + used; i < all.length; i++) {
+    if (all[i] !== pattern) throw new Error(`Byte ${i - end} after a tensor was written`);
+  }
+}
+
 /** Runs `fn` with guarded allocation; throws where a kernel wrote outside its tensors. */
 export function withGuards<T>(fn: () => T): T {
-  const take = hostPool.take, give = hostPool.give;
-  const blocks: { bytes: Uint8Array; used: number }[] = [];
+  const { take, give } = hostPool, { take: takeWasm, give: giveWasm } = wasmHeap;
+  const blocks: Guarded[] = [], addresses: [address: number, bytes: number][] = [];
   hostPool.take = (bytes: number): Block => {
     const used = Math.ceil(bytes / 8) * 8;
     const memory = new ArrayBuffer(used + 2 * fence);
     const all = new Uint8Array(memory).fill(pattern);
-    blocks.push({ bytes: all, used: bytes });
+    blocks.push({ bytes: () => all, used: bytes });
     return { memory, base: fence, bytes: used };
   };
-  hostPool.give = () => {};
+  wasmHeap.take = (bytes: number): Block => {
+    const used = Math.ceil(bytes / 8) * 8, size = used + 2 * fence;
+    const address = wasmHeap.allocate(size);
+    addresses.push([address, size]);
+    const all = (): Uint8Array => wasmHeap.bytes.subarray(address, address + size);
+    all().fill(pattern);
+    blocks.push({ bytes: all, used: bytes });
+    return { memory: (address + fence) as unknown as object, base: 0, bytes: used };
+  };
+  hostPool.give = wasmHeap.give = () => {};
   const resume = pauseLazy();
   try {
     const result = fn();
-    for (const { bytes, used } of blocks) {
-      for (let i = 0; i < fence; i++) {
-        if (bytes[i] !== pattern) throw new Error(`Byte ${i - fence} before a tensor was written`);
-      }
-      for (let i = fence + used; i < bytes.length; i++) {
-        if (bytes[i] !== pattern) {
-          throw new Error(`Byte ${i - fence - used} after a tensor was written`);
-        }
-      }
-    }
+    blocks.forEach(check);
     return result;
   } finally {
-    hostPool.take = take;
-    hostPool.give = give;
+    Object.assign(hostPool, { take, give });
+    Object.assign(wasmHeap, { take: takeWasm, give: giveWasm });
+    for (const [address, size] of addresses) wasmHeap.release(address, size);
     resume();
   }
 }

@@ -11,17 +11,27 @@ import { layoutOps } from "../lib/ops/layout.ts";
 import type { ViewOp } from "../lib/ops/op.ts";
 import type { TensorSpec } from "./samples/sample.ts";
 
-/** Native devices that are there; those that NEEDLE_REQUIRE names must be. */
-export function nativeDevices(): Device[] {
+/** Those of `devices` that are there; those that NEEDLE_REQUIRE names must be. */
+function there(devices: readonly Device[]): Device[] {
   const required = env("NEEDLE_REQUIRE") ?? [];
-  const found: Device[] = [];
-  for (const device of [ndl.cpu(), ndl.dnnl()]) {
-    if (device.available) found.push(device);
-    else if (required.includes(device.name)) {
+  return devices.filter((device) => {
+    if (device.available) return true;
+    if (required.includes(device.name)) {
       throw new Error(`NEEDLE_REQUIRE names ${device.name}, but: ${device.reason}`);
-    } else console.warn(`not tested on ${device.name}: ${device.reason}`);
-  }
-  return found;
+    }
+    console.warn(`not tested on ${device.name}: ${device.reason}`);
+    return false;
+  });
+}
+
+/** Native devices. */
+export function nativeDevices(): Device[] {
+  return there([ndl.cpu(), ndl.dnnl()]);
+}
+
+/** Native devices and WebAssembly. */
+export function kernelDevices(): Device[] {
+  return there([ndl.cpu(), ndl.dnnl(), ndl.wasm()]);
 }
 
 /** A small repeatable generator (mulberry32), independent of the library's own. */

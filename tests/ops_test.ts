@@ -9,10 +9,10 @@ import type { Tensor } from "../lib/tensor/mod.ts";
 import { samples } from "./samples/mod.ts";
 import type { OpSample } from "./samples/sample.ts";
 import { withGuards } from "./guards.ts";
-import { nativeDevices, seedOf } from "./harness.ts";
+import { kernelDevices, seedOf } from "./harness.ts";
 import { agreesWithReference, inputsOf, leaves, opOf, runSample } from "./op_cases.ts";
 
-const devices = nativeDevices();
+const devices = kernelDevices();
 const table = Object.entries(samples) as [string, readonly OpSample[]][];
 
 for (const device of devices) {

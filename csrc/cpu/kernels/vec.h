@@ -41,9 +41,15 @@ inline void store(double* p, vd v) { *reinterpret_cast<vd_any*>(p) = v; }
 // x - 0 folds to x for every x; x + 0 would not (-0 + 0 is +0).
 inline vf splat(float x) { return x - vf{}; }
 inline vd splat(double x) { return x - vd{}; }
-// Contracted to one fused multiply-add where the ISA has it (-ffp-contract=fast).
+// Contracted to one fused multiply-add where the ISA has it (-ffp-contract=fast); clang does not contract to
+// WebAssembly's, which may round once or twice as the machine likes.
+#ifdef __wasm_relaxed_simd__
+inline vf fma(vf a, vf b, vf c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
+inline vd fma(vd a, vd b, vd c) { return __builtin_wasm_relaxed_madd_f64x2(a, b, c); }
+#else
 inline vf fma(vf a, vf b, vf c) { return a * b + c; }
 inline vd fma(vd a, vd b, vd c) { return a * b + c; }
+#endif
 
 inline vi bits(vf x) { return (vi)x; }
 inline vf from_bits(vi x) { return (vf)x; }
