@@ -12,8 +12,8 @@ export function checkOptions(
   known: readonly string[],
 ): void {
   if (options === undefined) return;
-  if (options === null || typeof options !== "object") {
-    throw new TypeError(`Cannot call ${what} with ${String(options)} as options: give an object`);
+  if (options === null || typeof options !== "object" || Array.isArray(options)) {
+    throw new TypeError(`Cannot call ${what} with ${told(options)} as options: give an object`);
   }
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {
@@ -25,10 +25,33 @@ export function checkOptions(
 }
 
 /** A value as messages tell it. */
-function told(x: unknown): string {
+export function told(x: unknown): string {
   if (typeof x === "string") return JSON.stringify(x);
+  if (typeof x === "function") return "a function";
   if (typeof x !== "object" || x === null) return String(x);
-  return Array.isArray(x) ? "a list" : `a ${x.constructor?.name ?? "record"}`;
+  if (Array.isArray(x)) return `[${x.slice(0, 8).map(told).join(", ")}]`;
+  return `a ${x.constructor?.name ?? "record"}`;
+}
+
+/**
+ * Throws a TypeError unless every value is a number (not NaN).
+ *
+ * @param what the function, for the message
+ * @param values by the names of the arguments
+ */
+export function checkNumbers(what: string, values: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value === "number" && value === value) continue;
+    throw new TypeError(`Cannot call ${what} with ${told(value)} as ${name}: give a number`);
+  }
+}
+
+/** Throws a TypeError unless every value is a tensor; see `checkNumbers`. */
+export function checkTensors(what: string, values: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (typeof value === "object" && value !== null && "_strides" in value) continue;
+    throw new TypeError(`Cannot call ${what} with ${told(value)} as ${name}: give a tensor`);
+  }
 }
 
 /** What `argumentsOf` gives: numbers and flags. */

@@ -289,6 +289,7 @@ export function tqdm<T>(
   options: ProgressOptions = {},
 ): ProgressBar {
   if (iterable === null || iterable === undefined) return new ProgressBar(options);
+  checkOptions("tqdm", options, OPTION_NAMES);
   // Strings are iterable too, and `in` needs an object.
   const source = Object(iterable) as Partial<Iterable<T> & AsyncIterable<T>>;
   const sync = typeof source[Symbol.iterator] === "function";
@@ -320,6 +321,7 @@ export function trange(n: number, options: ProgressOptions = {}): SyncProgress<n
   if (!Number.isSafeInteger(n) || n < 0) {
     throw new RangeError(`Cannot count to ${n}: trange needs an integer >= 0`);
   }
+  checkOptions("trange", options, OPTION_NAMES);
   return tqdm(range(n), { ...options, total: options.total ?? n });
 }
 

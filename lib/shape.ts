@@ -1,6 +1,8 @@
 // Shape rules: broadcasting, dims, strides, views, reductions, matmul and convolution sizes.
 // Pure functions on lists of numbers; every user-facing shape error is thrown here or in an op's `infer`.
 
+import { told } from "./options.ts";
+
 /** Sizes per dim, outermost first. */
 export type Shape = readonly number[];
 
@@ -104,6 +106,9 @@ export function memoryOrder(shape: Shape, strides: Shape): number[] {
 
 /** Throws unless every size is a non-negative integer. */
 export function checkShape(what: string, shape: Shape): number[] {
+  if (!Array.isArray(shape)) {
+    throw new TypeError(`Cannot ${what} of shape ${told(shape)}: give a list`);
+  }
   for (const s of shape) {
     if (!Number.isSafeInteger(s) || s < 0) {
       throw new RangeError(
@@ -117,7 +122,12 @@ export function checkShape(what: string, shape: Shape): number[] {
 /** Accepts `f(2, 3)` and `f([2, 3])`. */
 export function list(args: readonly (number | readonly number[])[]): number[] {
   const first = args[0];
-  return typeof first === "object" ? [...first] : (args as number[]).slice();
+  if (Array.isArray(first)) return [...first];
+  const stray = args.find((x) => typeof x !== "number");
+  if (stray === undefined) return (args as number[]).slice();
+  throw new TypeError(
+    `Cannot use ${told(stray)} as a size or dim: give numbers, or one list of them`,
+  );
 }
 
 /** `dim` counted from the front; throws where it is not in [-ndim, ndim). 0-d tensors have dims -1 and 0. */
@@ -139,6 +149,9 @@ export function wrapDims(
 ): number[] {
   if (dims === null || dims === undefined) return Array.from({ length: ndim }, (_, i) => i);
   const given = typeof dims === "number" ? [dims] : dims;
+  if (!Array.isArray(given)) {
+    throw new TypeError(`Cannot ${what} along ${told(dims)}: give a dim or a list of dims`);
+  }
   const out = given.map((d) => wrapDim(what, d, ndim));
   if (new Set(out).size !== out.length) {
     throw new RangeError(`Cannot ${what} along dims ${show(given)}: a dim appears twice`);

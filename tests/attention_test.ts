@@ -49,13 +49,15 @@ for (const place of places) {
   const { device } = place;
   Deno.test(`scaledDotProductAttention gives PyTorch's numbers on ${device}`, () => {
     golden.scaledDotProduct.forEach((row, i) => {
-      const [q, k, v] = [0, 1, 2].map((j) => leaf(row.shape, 70 + j, 1, place)) as [
+      const shapeOf = (j: number): number[] => j === 0 ? row.shape : row.shared ?? row.shape;
+      const [q, k, v] = [0, 1, 2].map((j) => leaf(shapeOf(j), 70 + j, 1, place)) as [
         Tensor,
         Tensor,
         Tensor,
       ];
       const mask = row.mask === null ? null : leaf(row.mask, 80, 1, place);
-      const options = { attnMask: mask, isCausal: row.causal, scale: row.scale };
+      const enableGqa = row.shared !== null;
+      const options = { attnMask: mask, isCausal: row.causal, scale: row.scale, enableGqa };
       const inputs = [q, k, v, ...(mask === null ? [] : [mask])];
       check(`case ${i}`, row as unknown as Expected, [attend(q, k, v, options)], null, inputs);
     });
@@ -64,7 +66,14 @@ for (const place of places) {
   Deno.test(`MultiheadAttention gives PyTorch's numbers on ${device}`, () => {
     golden.attention.forEach((row, i) => {
       const wide = row.wide ? { kdim: 5, vdim: 3 } : {};
-      const module = new MultiheadAttention(4, 2, { batchFirst: row.first, ...wide, ...place });
+      const extra = row.extra as readonly string[];
+      const module = new MultiheadAttention(4, 2, {
+        batchFirst: row.first,
+        addBiasKv: extra.includes("add_bias_kv"),
+        addZeroAttn: extra.includes("add_zero_attn"),
+        ...wide,
+        ...place,
+      });
       fill(module, place);
       const shape = (t: number, e: number): number[] => row.first ? [2, t, e] : [t, 2, e];
       const q = leaf(shape(3, 4), 50, 1, place);

@@ -49,11 +49,16 @@ for (const place of places) {
   Deno.test(`recurrent layers give PyTorch's numbers on ${place.device}`, () => {
     golden.recurrent.forEach((row, i) => {
       const what = `${row.kind} case ${i}`, options = { ...camel(row.options), ...place };
-      const { numLayers = 1, bidirectional = false, batchFirst = false } = camel(row.options);
+      const { numLayers = 1, bidirectional = false, batchFirst = false, projSize = 3 } = camel(
+        row.options,
+      );
       const x = leaf(row.x, 20, 1, place);
       const batch = row.x.length === 2 ? [] : [row.x[batchFirst ? 0 : 1]!];
-      const shape = [numLayers * (bidirectional ? 2 : 1), ...batch, 3];
-      const states = row.given ? [0, 1].map((k) => leaf(shape, 30 + k, 0.5, place)) : [];
+      const shape = [numLayers * (bidirectional ? 2 : 1), ...batch];
+      const sizes = [projSize, 3];
+      const states = row.given
+        ? sizes.map((size, k) => leaf([...shape, size], 30 + k, 0.5, place))
+        : [];
       const run = (m: RNN | LSTM | GRU): unknown =>
         m instanceof LSTM
           ? m.forward(x, row.given ? [states[0]!, states[1]!] : null)
@@ -173,6 +178,10 @@ Deno.test("recurrent layers refuse what does not fit", () => {
   throws(() => new LSTM(0, 20), RangeError, "inputSize");
   throws(() => new LSTM(10, 20, { dropout: 1.5 }), RangeError, "dropout 1.5");
   throws(() => new LSTM(10, 20, { layers: 2 } as never), TypeError, '"layers"');
+  throws(() => new LSTM(10, 20, { projSize: 20 }), RangeError, "projSize 20");
+  throws(() => new GRU(10, 20, { projSize: 5 } as never), TypeError, '"projSize"');
+  const projected = new LSTM(10, 20, { projSize: 5 });
+  throws(() => projected.forward(x, [h, h]), RangeError, "must be [1, 3, 5]");
   throws(() => new RNN(10, 20, { nonlinearity: "gelu" as never }), TypeError, '"gelu"');
   throws(() => new GRUCell(10, 20).forward(ndl.zeros([3, 9])), RangeError, "(N, 10)");
   const cell = new LSTMCell(10, 20);

@@ -51,7 +51,8 @@ function check([name, texts, args, want, grads]: Case, device: Device): void {
   });
   const options = given.at(-1) as Record<string, unknown> | null | undefined;
   if (options !== null && typeof options === "object" && "p" in options) {
-    given[given.length - 1] = { ...options, p: Number(options.p) };
+    const p = options.p === "fro" ? options.p : Number(options.p);
+    given[given.length - 1] = { ...options, p };
   }
   let results: Tensor[];
   try {

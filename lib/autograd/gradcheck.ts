@@ -5,7 +5,7 @@ import { tensor } from "../tensor/create.ts";
 import { show } from "../shape.ts";
 import { grad } from "./engine.ts";
 import { enableGrad, noGrad } from "./mode.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors, told } from "../options.ts";
 
 /** Options of gradcheck, PyTorch's names. */
 export interface GradcheckOptions {
@@ -47,9 +47,13 @@ export function gradcheck(
   options: GradcheckOptions = {},
 ): true {
   checkOptions("gradcheck", options, ["eps", "atol"]);
+  if (typeof fn !== "function") {
+    throw new TypeError(`Cannot gradcheck ${told(fn)}: give a function`);
+  }
   const { eps = 1e-6, atol = 1e-6 } = options;
   const xs = Array.isArray(inputs) ? inputs as readonly Tensor[] : [inputs as Tensor];
   for (const x of xs) {
+    checkTensors("gradcheck", { input: x });
     if (x.dtype !== "float64" || !x.requiresGrad || !x.isLeaf || x._layout !== 0) {
       throw new TypeError(
         `Cannot gradcheck a ${x.dtype} input of shape ${

@@ -3,7 +3,7 @@
 import { inPlace } from "../dispatch.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
 import type { ElementwiseOp } from "../ops/op.ts";
-import { argumentsOf } from "../options.ts";
+import { argumentsOf, checkTensors } from "../options.ts";
 import type { DTypeOptions } from "../tensor/reduce.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
@@ -53,6 +53,7 @@ function activated(
   options: InplaceOptions,
   f: () => Tensor,
 ): Tensor {
+  checkTensors(what, { input: x });
   return argumentsOf(what, [options], { inplace: false }).inplace ? inPlace(op, x, 0, 0) : f();
 }
 
@@ -78,11 +79,13 @@ export function mish(x: Tensor, options: InplaceOptions = {}): Tensor {
 
 /** 1 / (1 + e⁻ˣ). */
 export function sigmoid(x: Tensor): Tensor {
+  checkTensors("sigmoid", { input: x });
   return x.sigmoid();
 }
 
 /** tanh x. */
 export function tanh(x: Tensor): Tensor {
+  checkTensors("tanh", { input: x });
   return x.tanh();
 }
 
@@ -92,6 +95,7 @@ export function leakyRelu(
   negativeSlope: number | LeakyReluOptions = 0.01,
   options?: InplaceOptions,
 ): Tensor {
+  checkTensors("leakyRelu", { input: x });
   const known = { negativeSlope: 0.01, inplace: false };
   const a = argumentsOf("leakyRelu", [negativeSlope, options], known);
   return a.inplace ? inPlace(ops.leakyRelu, x, a.negativeSlope, 0) : x.leakyRelu(a.negativeSlope);
@@ -103,12 +107,14 @@ export function elu(
   alpha: number | EluOptions = 1,
   options?: InplaceOptions,
 ): Tensor {
+  checkTensors("elu", { input: x });
   const a = argumentsOf("elu", [alpha, options], { alpha: 1, inplace: false });
   return a.inplace ? inPlace(ops.elu, x, a.alpha, 0) : x.elu(a.alpha);
 }
 
 /** x Φ(x), or its tanh approximation. */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
+  checkTensors("gelu", { input: x });
   return x.gelu(options);
 }
 
@@ -118,6 +124,7 @@ export function softplus(
   beta: number | SoftplusOptions = 1,
   threshold?: number | Pick<SoftplusOptions, "threshold">,
 ): Tensor {
+  checkTensors("softplus", { input: x });
   return x.softplus(beta, threshold);
 }
 
@@ -127,10 +134,12 @@ function implicitDim(ndim: number): number {
 }
 
 function dimAndDType(
+  what: string,
   x: Tensor,
   dim: number | null | SoftmaxOptions | undefined,
   options: DTypeOptions | undefined,
 ): [number, DTypeOptions] {
+  checkTensors(what, { input: x });
   if (typeof dim !== "object" || dim === null) {
     return [dim ?? implicitDim(x.ndim), options ?? {}];
   }
@@ -144,7 +153,8 @@ export function softmax(
   dim?: number | null | SoftmaxOptions,
   options?: DTypeOptions,
 ): Tensor {
-  return x.softmax(...dimAndDType(x, dim, options));
+  const [along, rest] = dimAndDType("softmax", x, dim, options);
+  return x.softmax(along, rest);
 }
 
 /** x - ln Σ exp(x) along dim; without one along PyTorch's implicit dim: 0 of 0, 1 or 3 dims, else 1. */
@@ -153,5 +163,6 @@ export function logSoftmax(
   dim?: number | null | SoftmaxOptions,
   options?: DTypeOptions,
 ): Tensor {
-  return x.logSoftmax(...dimAndDType(x, dim, options));
+  const [along, rest] = dimAndDType("logSoftmax", x, dim, options);
+  return x.logSoftmax(along, rest);
 }

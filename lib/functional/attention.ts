@@ -2,7 +2,7 @@
 
 import { call } from "../dispatch.ts";
 import { attentionOps, attentionWeights } from "../ops/attention.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { broadcast, numel, same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -99,6 +99,7 @@ export function scaledDotProductAttention(
   options: AttentionOptions = {},
 ): Tensor {
   const name = "scaledDotProductAttention";
+  checkTensors(name, { query: q, key: k, value: v });
   checkOptions(name, options, ["attnMask", "dropoutP", "isCausal", "scale", "enableGqa"]);
   if (options.enableGqa) {
     const rest = { ...options, enableGqa: false };

@@ -1,6 +1,7 @@
 // What functions on images share: pairs of options, batches of one, and channels-last memory without copies.
 
 import type { Pair as Both } from "../ops/conv.ts";
+import { checkTensors, told } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { isChannelsLast, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -11,10 +12,13 @@ export type Pair = number | readonly [number, number];
 /** Both values of a pair of integers, each at least `least`. */
 export function both(what: string, name: string, value: Pair, least: number): Both {
   const pair = typeof value === "number" ? [value, value] as const : value;
-  if (pair.length !== 2 || pair.some((v) => !Number.isSafeInteger(v) || v < least)) {
+  if (
+    !Array.isArray(pair) || pair.length !== 2 ||
+    pair.some((v) => !Number.isSafeInteger(v) || v < least)
+  ) {
     throw new RangeError(
       `Cannot ${what} with ${name} ${
-        String(value)
+        told(value)
       }: it must be an integer of at least ${least}, or two of them`,
     );
   }
@@ -28,6 +32,7 @@ export function batched(
   ndim: number,
   f: (x: Tensor) => Tensor[],
 ): Tensor[] {
+  checkTensors(what, { input: x });
   if (x.ndim === ndim) return f(x);
   if (x.ndim !== ndim - 1) {
     throw new RangeError(`Cannot ${what} ${show(x.shape)}: it takes ${ndim - 1} or ${ndim} dims`);

@@ -5,7 +5,7 @@ import { call } from "../dispatch.ts";
 import { batched, both, type Pair } from "./image.ts";
 import { checkConv, type ConvAttrs, convOps, convSize, type Pair as Both } from "../ops/conv.ts";
 import { matmulOps } from "../ops/matmul.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -26,6 +26,7 @@ export interface LinearOptions {
  */
 export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): Tensor {
   checkOptions("linear", options, ["bias"]);
+  checkTensors("linear", { input: x, weight });
   const bias = options.bias ?? null;
   if (weight.ndim === 1) {
     const y = x.matmul(weight);
@@ -49,6 +50,7 @@ export function bilinear(
   options: LinearOptions = {},
 ): Tensor {
   checkOptions("bilinear", options, ["bias"]);
+  checkTensors("bilinear", { input1: x1, input2: x2, weight });
   const [out, in1, in2] = weight.shape;
   const lead = x1.shape.slice(0, -1);
   if (
@@ -125,6 +127,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Te
 }
 
 function convolve(what: string, x: Tensor, weight: Tensor, options: ConvOptions): Tensor {
+  checkTensors(what, { input: x, weight });
   const { bias = null, padding = 0 } = options;
   const stride = both(what, "stride", options.stride ?? 1, 1);
   const dilation = both(what, "dilation", options.dilation ?? 1, 1);
@@ -168,6 +171,7 @@ function onLast<T>(value: number | T, other: number): Both | T {
 }
 
 function checkWeight1d(what: string, weight: Tensor): void {
+  checkTensors(what, { weight });
   if (weight.ndim === 3) return;
   throw new RangeError(
     `Cannot ${what} with a weight of shape ${show(weight.shape)}: it must have 3 dims`,
@@ -225,6 +229,7 @@ function transposed(
   weight: Tensor,
   options: ConvTransposeOptions,
 ): Tensor {
+  checkTensors(what, { input: x, weight });
   const bias = options.bias ?? null;
   const stride = both(what, "stride", options.stride ?? 1, 1);
   const padding = both(what, "padding", options.padding ?? 0, 0);
@@ -317,6 +322,7 @@ export function convTranspose1d(
 
 export {
   adaptiveAvgPool2d,
+  type AdaptiveSize,
   avgPool2d,
   type AvgPoolOptions,
   maxPool2d,

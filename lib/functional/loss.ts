@@ -4,7 +4,7 @@
 import { call } from "../dispatch.ts";
 import { isFloat } from "../dtype.ts";
 import { lossOps, type Reduction } from "../ops/loss.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -37,8 +37,14 @@ export interface SmoothL1Options extends LossOptions {
   readonly beta?: number;
 }
 
+/** Options of `mseLoss` and `l1Loss`. */
+export interface WeightedLossOptions extends LossOptions {
+  /** A factor of each element's loss, of its shape; the mean is divided by the sum of the factors. */
+  readonly weight?: Tensor | null;
+}
+
 /** Options of `huberLoss`. */
-export interface HuberOptions extends LossOptions {
+export interface HuberOptions extends WeightedLossOptions {
   /** The distance at which the loss turns from quadratic to linear (default 1). */
   readonly delta?: number;
 }
@@ -83,12 +89,44 @@ function elementLoss(
   what: string,
   options: LossOptions,
   known: readonly string[],
+  input: Tensor,
+  target: Tensor,
   f: () => Tensor,
 ): Tensor {
   checkOptions(what, options, ["reduction", ...known]);
+  checkTensors(what, { input, target });
   const reduction = options.reduction ?? "mean";
   checkReduction(what, reduction, reductions);
   return scoped(() => reduceLoss(f(), reduction));
+}
+
+/** elementLoss with PyTorch's weights of the regression losses. */
+function weightedLoss(
+  what: string,
+  options: WeightedLossOptions,
+  known: readonly string[],
+  input: Tensor,
+  target: Tensor,
+  f: () => Tensor,
+): Tensor {
+  const keys = [...known, "weight"];
+  checkOptions(what, options, ["reduction", ...keys]);
+  const { weight = null, ...rest } = options;
+  if (weight === null) return elementLoss(what, rest, keys, input, target, f);
+  checkTensors(what, { weight });
+  const { reduction = "mean" } = rest;
+  const sum = elementLoss(
+    what,
+    { ...rest, reduction: reduction === "mean" ? "sum" : reduction },
+    keys,
+    input,
+    target,
+    () => {
+      requireSameShape(what, weight, input);
+      return f().mul(weight);
+    },
+  );
+  return reduction === "mean" ? scoped(() => sum.div(weight.sum())) : sum;
 }
 
 function requireSameShape(what: string, input: Tensor, target: Tensor): void {
@@ -149,6 +187,7 @@ export function crossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   checkOptions("crossEntropy", options, ["weight", "ignoreIndex", "labelSmoothing", "reduction"]);
+  checkTensors("crossEntropy", { input, target });
   const { weight = null, ignoreIndex = -100, labelSmoothing = 0, reduction = "mean" } = options;
   checkReduction("crossEntropy", reduction, reductions);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
@@ -192,6 +231,7 @@ function againstProbabilities(
  */
 export function nllLoss(input: Tensor, target: Tensor, options: NLLLossOptions = {}): Tensor {
   checkOptions("nllLoss", options, ["weight", "ignoreIndex", "reduction"]);
+  checkTensors("nllLoss", { input, target });
   const { weight = null, ignoreIndex = -100, reduction = "mean" } = options;
   checkReduction("nllLoss", reduction, reductions);
   return scoped(() => {
@@ -203,13 +243,27 @@ export function nllLoss(input: Tensor, target: Tensor, options: NLLLossOptions =
 }
 
 /** The squared distance (x - y)², broadcast. */
-export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  return elementLoss("mseLoss", options, [], () => input.sub(target).square());
+export function mseLoss(
+  input: Tensor,
+  target: Tensor,
+  options: WeightedLossOptions = {},
+): Tensor {
+  return weightedLoss("mseLoss", options, [], input, target, () => input.sub(target).square());
 }
 
 /** The distance |x - y|, broadcast. */
-export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  return elementLoss("l1Loss", options, [], () => input.sub(target).abs());
+export function l1Loss(
+  input: Tensor,
+  target: Tensor,
+  options: WeightedLossOptions = {},
+): Tensor {
+  return weightedLoss("l1Loss", options, [], input, target, () => input.sub(target).abs());
+}
+
+/** d² / 2 up to `delta`, delta (d - delta / 2) above; written so that the slope at infinity is delta. */
+function bent(d: Tensor, delta: number): Tensor {
+  const near = d.lt(delta).where(d, delta);
+  return near.mul(d.sub(near.mul(0.5)));
 }
 
 /**
@@ -218,13 +272,14 @@ export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {})
  * @throws RangeError for a negative beta
  */
 export function smoothL1Loss(input: Tensor, target: Tensor, options: SmoothL1Options = {}): Tensor {
+  checkOptions("smoothL1Loss", options, ["reduction", "beta"]);
   const beta = options.beta ?? 1;
   if (!(beta >= 0)) {
     throw new RangeError(`Cannot smoothL1Loss with beta ${beta}: it must not be negative`);
   }
-  return elementLoss("smoothL1Loss", options, ["beta"], () => {
+  return elementLoss("smoothL1Loss", options, ["beta"], input, target, () => {
     const d = input.sub(target).abs();
-    return beta === 0 ? d : d.lt(beta).where(d.square().mul(0.5 / beta), d.sub(0.5 * beta));
+    return beta === 0 ? d : bent(d, beta).div(beta);
   });
 }
 
@@ -234,13 +289,13 @@ export function smoothL1Loss(input: Tensor, target: Tensor, options: SmoothL1Opt
  * @throws RangeError unless delta is positive
  */
 export function huberLoss(input: Tensor, target: Tensor, options: HuberOptions = {}): Tensor {
+  checkOptions("huberLoss", options, ["reduction", "delta", "weight"]);
   const delta = options.delta ?? 1;
   if (!(delta > 0)) {
     throw new RangeError(`Cannot huberLoss with delta ${delta}: it must be positive`);
   }
-  return elementLoss("huberLoss", options, ["delta"], () => {
-    const d = input.sub(target).abs();
-    return d.le(delta).where(d.square().mul(0.5), d.sub(0.5 * delta).mul(delta));
+  return weightedLoss("huberLoss", options, ["delta"], input, target, () => {
+    return bent(input.sub(target).abs(), delta);
   });
 }
 
@@ -254,7 +309,7 @@ export function binaryCrossEntropy(
   target: Tensor,
   options: BCEOptions = {},
 ): Tensor {
-  return elementLoss("binaryCrossEntropy", options, ["weight"], () => {
+  return elementLoss("binaryCrossEntropy", options, ["weight"], input, target, () => {
     requireSameShape("binaryCrossEntropy", input, target);
     const loss = call(lossOps.binaryCrossEntropy, [input, target.to(input.dtype)], undefined)[0]!;
     return options.weight ? loss.mul(options.weight) : loss;
@@ -272,7 +327,7 @@ export function binaryCrossEntropyWithLogits(
   options: BCEWithLogitsOptions = {},
 ): Tensor {
   const known = ["weight", "posWeight"];
-  return elementLoss("binaryCrossEntropyWithLogits", options, known, () => {
+  return elementLoss("binaryCrossEntropyWithLogits", options, known, input, target, () => {
     requireSameShape("binaryCrossEntropyWithLogits", input, target);
     // (1 - y) x + ln(1 + exp(-x)), whose second part a positive label weighs with posWeight.
     let softplus = input.neg().softplus(1, 40);
@@ -289,6 +344,7 @@ export function binaryCrossEntropyWithLogits(
  */
 export function klDiv(input: Tensor, target: Tensor, options: KLDivOptions = {}): Tensor {
   checkOptions("klDiv", options, ["reduction", "logTarget"]);
+  checkTensors("klDiv", { input, target });
   const reduction = options.reduction ?? "mean";
   checkReduction("klDiv", reduction, [...reductions, "batchmean"]);
   return scoped(() => {

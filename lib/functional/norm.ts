@@ -4,7 +4,7 @@ import { call } from "../dispatch.ts";
 import { noGrad } from "../autograd/mode.ts";
 import { inMemoryOrder } from "./image.ts";
 import { normOps } from "../ops/norm.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors, told } from "../options.ts";
 import { same, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
@@ -63,6 +63,7 @@ export function batchNormRelu(
   options: BatchNormOptions,
   relu: boolean,
 ): Tensor {
+  checkTensors("batchNorm", { input: x });
   const { weight = null, bias = null, training = false, momentum = 0.1, eps = 1e-5 } = options;
   if (x.ndim < 2) {
     throw new RangeError(`Cannot batchNorm ${show(x.shape)}: it takes (N, C, ...)`);
@@ -107,7 +108,11 @@ export function batchNormRelu(
 
 /** How many of the last dims `normalizedShape` covers. */
 function lastDims(what: string, x: Tensor, normalizedShape: number | readonly number[]): number {
+  checkTensors(what, { input: x });
   const shape = typeof normalizedShape === "number" ? [normalizedShape] : normalizedShape;
+  if (!Array.isArray(shape)) {
+    throw new TypeError(`Cannot ${what} over ${told(shape)}: give one size or a list of them`);
+  }
   if (shape.length === 0 || !same(x.shape.slice(-shape.length), shape)) {
     throw new RangeError(
       `Cannot ${what} ${show(x.shape)} over ${show(shape)}: its last dims must have these sizes`,
@@ -161,6 +166,7 @@ export function rmsNorm(
  */
 export function groupNorm(x: Tensor, numGroups: number, options: NormOptions = {}): Tensor {
   checkOptions("groupNorm", options, ["weight", "bias", "eps"]);
+  checkTensors("groupNorm", { input: x });
   if (x.ndim < 2 || !Number.isSafeInteger(numGroups) || numGroups < 1) {
     throw new RangeError(
       `Cannot groupNorm ${

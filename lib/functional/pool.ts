@@ -3,7 +3,7 @@
 import { call } from "../dispatch.ts";
 import { batched, both, inMemoryOrder, type Pair } from "./image.ts";
 import { type PoolAttrs, poolOps } from "../ops/pool.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, told } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
 /** Options of maxPool2d. */
@@ -117,7 +117,6 @@ export function maxPool2d(
  * @throws RangeError where no window fits
  */
 export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPoolOptions = {}): Tensor {
-  const { countIncludePad = true, divisorOverride, ...rest } = options;
   checkOptions("avgPool2d", options, [
     "stride",
     "padding",
@@ -125,6 +124,7 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPoolOptions =
     "countIncludePad",
     "divisorOverride",
   ]);
+  const { countIncludePad = true, divisorOverride, ...rest } = options;
   if (divisorOverride === 0) {
     throw new RangeError("Cannot avgPool2d with divisorOverride 0: it must not be zero");
   }
@@ -140,6 +140,25 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPoolOptions =
     }))[0]!;
 }
 
+/** A size for both spatial dims, or one for each; null keeps the input's. */
+export type AdaptiveSize = number | null | readonly [number | null, number | null];
+
+/** Both values of an AdaptiveSize, checked. */
+export function adaptiveSizes(
+  what: string,
+  size: AdaptiveSize,
+): readonly [number | null, number | null] {
+  const both = typeof size === "number" || size === null ? [size, size] as const : size;
+  const fits = (s: unknown): boolean =>
+    s === null || (Number.isSafeInteger(s) && (s as number) >= 0);
+  if (Array.isArray(both) && both.length === 2 && both.every(fits)) return both;
+  throw new TypeError(
+    `Cannot ${what} to ${
+      told(size)
+    }: give an integer of at least 0, or [height, width] with null to keep a size`,
+  );
+}
+
 /**
  * Means over windows that divide the images into the given number of rows and columns, as evenly as can be.
  *
@@ -149,9 +168,9 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPoolOptions =
  */
 export function adaptiveAvgPool2d(
   x: Tensor,
-  outputSize: number | readonly [number | null, number | null],
+  outputSize: AdaptiveSize,
 ): Tensor {
-  const given = typeof outputSize === "number" ? [outputSize, outputSize] as const : outputSize;
+  const given = adaptiveSizes("adaptiveAvgPool2d", outputSize);
   return batched("adaptiveAvgPool2d", x, 4, (t) => {
     const wanted: Pair = [given[0] ?? t.shape[2]!, given[1] ?? t.shape[3]!];
     const output = both("adaptiveAvgPool2d", "outputSize", wanted, 0);

@@ -1,6 +1,7 @@
 // Containers: modules made of modules. Activations between built-in layers are released as soon as they were used;
 // what backward needs is kept by the graph itself.
 
+import { argumentsOf, told } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { ReLU } from "./activation.ts";
 import { type AnyModule, isPlainBuiltin, type Layer, markBuiltin, Module } from "./module.ts";
@@ -12,6 +13,11 @@ abstract class ModuleSequence<M extends AnyModule, I extends unknown[], O> exten
 
   constructor(items: Iterable<M>) {
     super();
+    if (typeof items?.[Symbol.iterator] !== "function") {
+      throw new TypeError(
+        `Cannot make ${new.target.name} of ${told(items)}: give a list of modules`,
+      );
+    }
     for (const m of items) this.push(m);
   }
 
@@ -105,6 +111,9 @@ export class Residual extends Module {
   /** Adds the input to the output of `fn`. */
   constructor(fn: Layer) {
     super();
+    if (!(fn instanceof Module)) {
+      throw new TypeError(`Cannot make Residual of ${told(fn)}: give a Module`);
+    }
     this.fn = fn;
   }
 
@@ -138,11 +147,20 @@ export class Flatten extends Module {
   readonly #start: number;
   readonly #end: number;
 
-  /** Dims to merge, both included. */
-  constructor(startDim = 1, endDim = -1) {
+  /** Dims to merge, both included (default: 1 to -1), by position or by name. */
+  constructor(
+    startDim: number | { readonly startDim?: number; readonly endDim?: number } = 1,
+    endDim?: number | { readonly endDim?: number },
+  ) {
     super();
-    this.#start = startDim;
-    this.#end = endDim;
+    const dims = argumentsOf("Flatten", [startDim, endDim], { startDim: 1, endDim: -1 });
+    this.#start = dims.startDim;
+    this.#end = dims.endDim;
+  }
+
+  /** The dims. */
+  override extraRepr(): string {
+    return `startDim=${this.#start}, endDim=${this.#end}`;
   }
 
   /** x with the dims merged. */

@@ -3,7 +3,7 @@
 
 import { noGrad } from "../autograd/mode.ts";
 import { show } from "../shape.ts";
-import { checkOptions } from "../options.ts";
+import { checkNumbers, checkOptions, checkTensors, told } from "../options.ts";
 import { eye, tensor } from "../tensor/create.ts";
 import { erf } from "../ops/scalar.ts";
 import { fillNormal, fillUniform, randn } from "../tensor/random.ts";
@@ -14,18 +14,28 @@ export type Nonlinearity =
   | "linear"
   | "conv1d"
   | "conv2d"
+  | "conv3d"
+  | "convTranspose1d"
+  | "convTranspose2d"
+  | "convTranspose3d"
   | "sigmoid"
   | "tanh"
   | "relu"
   | "leakyRelu"
   | "selu";
 
-/** The factor by which a nonlinearity shrinks the standard deviation. */
-export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+/** The factor by which a nonlinearity shrinks the standard deviation; `param` is the slope of leakyRelu (0.01). */
+export function calculateGain(nonlinearity: Nonlinearity, param?: number | null): number {
+  const slope = param ?? 0.01;
+  checkNumbers("calculateGain", { param: slope });
   switch (nonlinearity) {
     case "linear":
     case "conv1d":
     case "conv2d":
+    case "conv3d":
+    case "convTranspose1d":
+    case "convTranspose2d":
+    case "convTranspose3d":
     case "sigmoid":
       return 1;
     case "tanh":
@@ -33,16 +43,17 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
     case "relu":
       return Math.SQRT2;
     case "leakyRelu":
-      return Math.sqrt(2 / (1 + param * param));
+      return Math.sqrt(2 / (1 + slope * slope));
     case "selu":
       return 3 / 4;
     default:
-      throw new TypeError(`Unknown nonlinearity "${nonlinearity}"`);
+      throw new TypeError(`Unknown nonlinearity ${told(nonlinearity)}`);
   }
 }
 
 /** Inputs and outputs of one unit: sizes 1 and 0 of the weight times its receptive field. */
 function fans(t: Tensor): { fanIn: number; fanOut: number } {
+  checkTensors("this initialisation", { tensor: t });
   if (t.ndim < 2) {
     throw new RangeError(
       `Cannot compute fan in and fan out of shape ${show(t.shape)}: it needs two dims or more`,
@@ -54,16 +65,22 @@ function fans(t: Tensor): { fanIn: number; fanOut: number } {
 
 /** Uniform in [a, b). */
 export function uniform_(t: Tensor, a = 0, b = 1): Tensor {
+  checkTensors("uniform_", { tensor: t });
+  checkNumbers("uniform_", { a, b });
   return fillUniform(t, a, b);
 }
 
 /** Normal with the given mean and standard deviation. */
 export function normal_(t: Tensor, mean = 0, std = 1): Tensor {
+  checkTensors("normal_", { tensor: t });
+  checkNumbers("normal_", { mean, std });
   return fillNormal(t, mean, std);
 }
 
 /** Normal, redrawn outside [a, b]. */
 export function truncNormal_(t: Tensor, mean = 0, std = 1, a = -2, b = 2): Tensor {
+  checkTensors("truncNormal_", { tensor: t });
+  checkNumbers("truncNormal_", { mean, std, a, b });
   return noGrad(() => {
     // By inversion of the distribution function, as torch: uniform between Φ(a) and Φ(b), then Φ⁻¹ by Newton steps.
     const phi = (x: number): number => 0.5 * (1 + erf(x / Math.SQRT2));
@@ -91,6 +108,8 @@ function inversePhi(p: number, phi: (x: number) => number): number {
 
 /** Every element `value`. */
 export function constant_(t: Tensor, value: number): Tensor {
+  checkTensors("constant_", { tensor: t });
+  checkNumbers("constant_", { value });
   return noGrad(() => t.fill_(value));
 }
 
@@ -106,6 +125,7 @@ export function zeros_(t: Tensor): Tensor {
 
 /** The identity matrix. */
 export function eye_(t: Tensor): Tensor {
+  checkTensors("eye_", { tensor: t });
   if (t.ndim !== 2) {
     throw new RangeError(`Cannot fill shape ${show(t.shape)} with an identity: it needs two dims`);
   }
@@ -115,6 +135,7 @@ export function eye_(t: Tensor): Tensor {
 /** Uniform in ±gain √(6 / (fanIn + fanOut)), Glorot & Bengio 2010. */
 export function xavierUniform_(t: Tensor, gain = 1): Tensor {
   const { fanIn, fanOut } = fans(t);
+  checkNumbers("xavierUniform_", { gain });
   const bound = gain * Math.sqrt(6 / (fanIn + fanOut));
   return fillUniform(t, -bound, bound);
 }
@@ -122,6 +143,7 @@ export function xavierUniform_(t: Tensor, gain = 1): Tensor {
 /** Normal with standard deviation gain √(2 / (fanIn + fanOut)), Glorot & Bengio 2010. */
 export function xavierNormal_(t: Tensor, gain = 1): Tensor {
   const { fanIn, fanOut } = fans(t);
+  checkNumbers("xavierNormal_", { gain });
   return fillNormal(t, 0, gain * Math.sqrt(2 / (fanIn + fanOut)));
 }
 
@@ -138,6 +160,9 @@ export interface KaimingOptions {
 function kaimingStd(t: Tensor, options: KaimingOptions): number {
   checkOptions("kaiming initialisation", options, ["a", "mode", "nonlinearity"]);
   const { a = 0, mode = "fanIn", nonlinearity = "leakyRelu" } = options;
+  if (mode !== "fanIn" && mode !== "fanOut") {
+    throw new TypeError(`Unknown mode ${told(mode)} of initialisation: use "fanIn" or "fanOut"`);
+  }
   return calculateGain(nonlinearity, a) / Math.sqrt(fans(t)[mode]);
 }
 
@@ -160,6 +185,8 @@ export function uniformBound_(t: Tensor, fanIn: number): Tensor {
 
 /** A random (semi-)orthogonal matrix times `gain`, Saxe et al. 2013: Gram–Schmidt on a normal matrix. */
 export function orthogonal_(t: Tensor, gain = 1): Tensor {
+  checkTensors("orthogonal_", { tensor: t });
+  checkNumbers("orthogonal_", { gain });
   if (t.ndim < 2) {
     throw new RangeError(
       `Cannot make shape ${show(t.shape)} orthogonal: it needs two dims or more`,
@@ -182,7 +209,7 @@ export function orthogonal_(t: Tensor, gain = 1): Tensor {
           for (let k = 0; k < long; k++) v[k]! -= d * u[k]!;
         }
       }
-      const norm = Math.hypot(...v);
+      const norm = Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
       for (let k = 0; k < long; k++) v[k]! /= norm;
     }
     const values = new Float64Array(m.length);

@@ -7,15 +7,21 @@ import { noGrad } from "../autograd/mode.ts";
 import { escape } from "../scope.ts";
 import { same, show } from "../shape.ts";
 import { Tensor } from "../tensor/mod.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 
 /** A tensor that a module learns: a leaf that requires grad. */
 export class Parameter extends Tensor {
   /** Shares the elements of `data`. Pass `requiresGrad` false to freeze it. */
   constructor(data: Tensor, requiresGrad = true) {
+    checkTensors("Parameter", { data });
     super(data._data, data.shape, data._strides, data._offset, data.dtype, data._layout);
     escape(this); // a parameter outlives the scope it is made in
     this.requiresGrad_(requiresGrad);
+  }
+
+  /** The elements as PyTorch prints them. */
+  override toString(): string {
+    return `Parameter containing:\n${super.toString()}`;
   }
 }
 

@@ -7,7 +7,7 @@ import { checkOptions } from "../options.ts";
 import { show } from "../shape.ts";
 import { ones, zeros } from "../tensor/create.ts";
 import type { Tensor } from "../tensor/mod.ts";
-import { factoryKeys, type FactoryOptions, positiveSizes } from "./factory.ts";
+import { factoryKeys, type FactoryOptions, positiveSizes, sizesOf } from "./factory.ts";
 import { markBuiltin, Module, Parameter } from "./module.ts";
 
 /** Options of BatchNorm. */
@@ -145,7 +145,7 @@ export class LayerNorm extends Module {
     super();
     checkOptions("LayerNorm", options, ["eps", "elementwiseAffine", "bias", ...factoryKeys]);
     const { eps = 1e-5, elementwiseAffine = true, bias = true, ...factory } = options;
-    this.#shape = typeof normalizedShape === "number" ? [normalizedShape] : [...normalizedShape];
+    this.#shape = sizesOf("LayerNorm", normalizedShape);
     this.#eps = eps;
     this.weight = elementwiseAffine ? new Parameter(ones(this.#shape, factory)) : null;
     this.bias = elementwiseAffine && bias ? new Parameter(zeros(this.#shape, factory)) : null;
@@ -181,7 +181,7 @@ export class RMSNorm extends Module {
     super();
     checkOptions("RMSNorm", options, ["eps", "elementwiseAffine", ...factoryKeys]);
     const { eps = null, elementwiseAffine = true, ...factory } = options;
-    this.#shape = typeof normalizedShape === "number" ? [normalizedShape] : [...normalizedShape];
+    this.#shape = sizesOf("RMSNorm", normalizedShape);
     this.#eps = eps;
     this.weight = elementwiseAffine ? new Parameter(ones(this.#shape, factory)) : null;
   }

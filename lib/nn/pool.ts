@@ -2,14 +2,16 @@
 
 import {
   adaptiveAvgPool2d,
+  type AdaptiveSize,
   avgPool2d,
   type AvgPoolOptions,
   maxPool2d,
   type MaxPoolOptions,
 } from "../functional/layers.ts";
+import { adaptiveSizes } from "../functional/pool.ts";
 import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
-import type { Pair } from "./factory.ts";
+import { type Pair, pair, positiveSizes } from "./factory.ts";
 import { markBuiltin, Module } from "./module.ts";
 
 /**
@@ -25,6 +27,7 @@ export class MaxPool2d<Indices extends boolean = false>
   constructor(kernelSize: Pair, options: MaxPoolOptions & { returnIndices?: Indices } = {}) {
     super();
     checkOptions("MaxPool2d", options, maxKeys);
+    for (const size of pair(kernelSize)) positiveSizes("MaxPool2d", { kernelSize: size });
     this.#kernel = kernelSize;
     this.#options = options;
   }
@@ -57,6 +60,7 @@ export class AvgPool2d extends Module {
   constructor(kernelSize: Pair, options: AvgPoolOptions = {}) {
     super();
     checkOptions("AvgPool2d", options, avgKeys);
+    for (const size of pair(kernelSize)) positiveSizes("AvgPool2d", { kernelSize: size });
     this.#kernel = kernelSize;
     this.#options = options;
   }
@@ -73,11 +77,12 @@ export class AvgPool2d extends Module {
 
 /** Means over windows that divide the input into the given output size. */
 export class AdaptiveAvgPool2d extends Module {
-  readonly #size: number | readonly [number | null, number | null];
+  readonly #size: AdaptiveSize;
 
   /** Output size; null keeps the input's. */
-  constructor(outputSize: number | readonly [number | null, number | null]) {
+  constructor(outputSize: AdaptiveSize) {
     super();
+    adaptiveSizes("AdaptiveAvgPool2d", outputSize);
     this.#size = outputSize;
   }
 

@@ -4,11 +4,11 @@
 import { noGrad } from "../autograd/mode.ts";
 import type { Device } from "../device.ts";
 import { type DType, dtypes } from "../dtype.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, told } from "../options.ts";
 import { checkShape, type Shape, show } from "../shape.ts";
 import { zeros } from "../tensor/create.ts";
 import { Tensor } from "../tensor/mod.ts";
-import type { AnyModule, Module } from "./module.ts";
+import { type AnyModule, Module } from "./module.ts";
 
 /** Options of `summary`. */
 export interface SummaryOptions {
@@ -62,9 +62,15 @@ export function summary<I extends unknown[], O>(
   options: SummaryOptions = {},
 ): string {
   checkOptions("summary", options, ["dtype", "device"]);
+  if (!(model instanceof Module)) {
+    throw new TypeError(`Cannot summarise ${told(model)}: give a Module`);
+  }
   const first = [...model.parameters()][0];
   const dtype = options.dtype ?? first?.dtype ?? "float32";
   const device = options.device ?? first?.device;
+  if (!Array.isArray(inputShape)) {
+    throw new TypeError(`Cannot summarise an input of shape ${told(inputShape)}: give a list`);
+  }
   const nested = inputShape.length > 0 && typeof inputShape[0] !== "number";
   const shapes = (nested ? inputShape : [inputShape]) as readonly Shape[];
   for (const shape of shapes) checkShape("summarise an input", shape);

@@ -7,6 +7,7 @@
 import { gradEnabled } from "../autograd/mode.ts";
 import { isInt } from "../dtype.ts";
 import { callLater, mayWait } from "../later.ts";
+import { checkTensors } from "../options.ts";
 import { numel, same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
@@ -39,6 +40,7 @@ function outOfRange(op: string, index: bigint, position: number, dim: number, si
 
 /** Throws unless `index` holds integers. */
 export function checkIndexDType(op: string, index: Tensor): void {
+  checkTensors(op, { index });
   if (index.dtype !== "int64" && index.dtype !== "int32") {
     throw new TypeError(
       `Cannot ${op} with ${index.dtype} indices: they must be integers, made with { dtype: "int64" } ` +

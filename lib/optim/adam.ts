@@ -2,6 +2,7 @@
 
 import { call } from "../dispatch.ts";
 import { optimOps } from "../ops/optim.ts";
+import { checkOptions } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import {
   Optimizer,
@@ -108,6 +109,7 @@ export class AdamW extends Adam {
    * @throws TypeError, RangeError or Error for options and params that do not fit
    */
   constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
+    checkOptions("AdamW", options, rules.names);
     super(params, { ...options, weightDecay: options.weightDecay ?? 0.01 });
   }
 }

@@ -3,6 +3,7 @@
 
 import {
   checkCount,
+  checkMilestones,
   checkNumber,
   countUpTo,
   type LastEpoch,
@@ -92,7 +93,7 @@ export class MultiStepLR extends LRScheduler {
     options: GammaOptions = {},
   ) {
     super(optimizer, options, ["gamma", "lastEpoch"]);
-    this.milestones = milestones.map((m) => checkCount("MultiStepLR", "a milestone", m, 0))
+    this.milestones = checkMilestones("MultiStepLR", milestones)
       .sort((a, b) => a - b);
     this.gamma = checkNumber("MultiStepLR", "gamma", options.gamma ?? 0.1);
     this._start();
@@ -367,6 +368,10 @@ export class SequentialLR extends LRScheduler {
     options: LastEpoch = {},
   ) {
     super(optimizer, options, ["lastEpoch"]);
+    checkMilestones("SequentialLR", milestones);
+    if (!Array.isArray(schedulers)) {
+      throw new TypeError("Cannot make SequentialLR: its schedulers must be a list");
+    }
     if (schedulers.length === 0 || milestones.length !== schedulers.length - 1) {
       throw new RangeError(
         `Cannot make SequentialLR with ${milestones.length} milestones for ${schedulers.length} ` +
@@ -387,7 +392,7 @@ export class SequentialLR extends LRScheduler {
         );
       }
     });
-    this.milestones = milestones.map((m) => checkCount("SequentialLR", "a milestone", m, 0));
+    this.milestones = checkMilestones("SequentialLR", milestones);
     this.#schedulers = [...schedulers];
     this.lastEpoch++;
     // Making the schedules has taken the first step of each: only that of the first one may count.

@@ -58,6 +58,8 @@ function text(value: unknown): string {
 export class OptionRules<O> {
   readonly #rules: readonly (readonly [string, Rule<unknown>])[];
   readonly #together: (options: Required<O>) => string | null;
+  /** The names of the options. */
+  readonly names: readonly string[];
 
   /**
    * A table of options.
@@ -70,6 +72,7 @@ export class OptionRules<O> {
   ) {
     this.#rules = Object.entries(rules) as [string, Rule<unknown>][];
     this.#together = together;
+    this.names = this.#rules.map(([key]) => key);
   }
 
   /**
@@ -78,7 +81,7 @@ export class OptionRules<O> {
    * @throws TypeError for an unknown option, RangeError for a value that does not fit
    */
   fill(name: string, options: O, present: Readonly<Required<O>> | null): Required<O> {
-    checkOptions(name, options as object, this.#rules.map(([key]) => key));
+    checkOptions(name, options as object, this.names);
     const given = (options ?? {}) as Record<string, unknown>;
     const filled: Record<string, unknown> = {};
     for (const [key, rule] of this.#rules) {

@@ -1,7 +1,7 @@
 // LRScheduler: what all learning rate schedules share. Most schedules are PyTorch's recursions: a step computes the
 // next learning rate from the present one, so that a rate assigned by hand in between is respected.
 
-import { checkOptions } from "../options.ts";
+import { checkOptions, told } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { Optimizer } from "./optimizer.ts";
 import { isPlainObject } from "./rules.ts";
@@ -53,6 +53,14 @@ export function checkNumber(
   throw new RangeError(`Cannot make ${what} with ${name} = ${value}: it must ${must}`);
 }
 
+/** Milestones: a list of whole numbers. */
+export function checkMilestones(what: string, milestones: readonly number[]): number[] {
+  if (!Array.isArray(milestones)) {
+    throw new TypeError(`Cannot make ${what} with milestones ${told(milestones)}: give a list`);
+  }
+  return milestones.map((m) => checkCount(what, "a milestone", m, 0));
+}
+
 /** One number per group: `value` for all of them, or a list. */
 export function perGroup(
   what: string,
@@ -61,6 +69,11 @@ export function perGroup(
   value: number | readonly number[],
 ): number[] {
   const n = optimizer.paramGroups.length;
+  if (typeof value !== "number" && !Array.isArray(value)) {
+    throw new TypeError(
+      `Cannot make ${what} with ${name} = ${told(value)}: give a number or a list`,
+    );
+  }
   const list = typeof value === "number" ? new Array<number>(n).fill(value) : [...value];
   if (list.length !== n) {
     throw new RangeError(

@@ -5,16 +5,18 @@ import {
   checkDType,
   type DType,
   dtypes,
+  isFloat,
   isInt,
   toBfloat16,
   type TypedArray,
   viewOf,
 } from "../dtype.ts";
-import { defaultDevice, type Device } from "../device.ts";
+import { defaultDevice, Device } from "../device.ts";
 import { checkShape, contiguousStrides, numel, type Shape, show } from "../shape.ts";
 import { layoutOps } from "../ops/layout.ts";
-import { checkOptions } from "../options.ts";
+import { checkNumbers, checkOptions, checkTensors, told } from "../options.ts";
 import { allocate } from "./base.ts";
+import { integral } from "./operands.ts";
 import type { Tensor } from "./mod.ts";
 
 /** What every creation function takes. */
@@ -50,6 +52,9 @@ function finish(t: Tensor, options: CreateOptions): Tensor {
 /** New memory for a creation function; contents undefined. */
 export function blank(shape: readonly number[], dtype: DType, options: CreateOptions): Tensor {
   const device = options.device ?? defaultDevice();
+  if (!(device instanceof Device)) {
+    throw new TypeError(`Cannot make a tensor on ${told(device)}: give a device such as ndl.cpu()`);
+  }
   void device.backend;
   return allocate(shape, dtype, device, contiguousStrides(shape), 0);
 }
@@ -195,8 +200,10 @@ export function full(shape: Shape | number, value: number, options: CreateOption
   checkOptions("full", options, keys);
   const sizes = shapeArgument("make a tensor", shape);
   const dtype = checkDType(options.dtype ?? "float32");
+  if (typeof value !== "number") checkNumbers("full", { value });
+  const fits = isFloat(dtype) ? value : integral("full", value, dtype);
   const t = blank(sizes, dtype, options);
-  runInto(layoutOps.fill, [], [t], { value, shape: sizes, dtype });
+  runInto(layoutOps.fill, [], [t], { value: fits, shape: sizes, dtype });
   return finish(t, options);
 }
 
@@ -219,7 +226,9 @@ export function empty(shape: Shape | number, options: CreateOptions = {}): Tenso
 
 /** The n × m matrix with ones on the diagonal (m = n where omitted). */
 export function eye(n: number, m?: number | CreateOptions, options: CreateOptions = {}): Tensor {
-  const opts = typeof m === "object" ? m : options, cols = typeof m === "number" ? m : n;
+  const named = typeof m === "object", opts = named ? m : options;
+  checkOptions("eye", opts, keys);
+  const cols = named ? n : m ?? n;
   const [rows, columns] = checkShape("make an identity matrix", [n, cols]) as [number, number];
   const data = new Float64Array(rows * columns);
   for (let i = 0; i < Math.min(rows, columns); i++) data[i * columns + i] = 1;
@@ -238,7 +247,9 @@ export function arange(
 ): Tensor {
   if (typeof end === "object") return arange(0, start, 1, end);
   if (typeof step === "object") return arange(start, end, 1, step);
+  checkOptions("arange", options, keys);
   const [from, to] = end === undefined ? [0, start] : [start, end];
+  checkNumbers("arange", { start: from, end: to, step });
   if (![from, to, step].every(Number.isFinite) || step === 0 || (to - from) / step < 0) {
     throw new RangeError(
       `Cannot make arange(${from}, ${to}, ${step}): the step must lead from start towards end, all finite`,
@@ -257,6 +268,8 @@ export function linspace(
   steps: number,
   options: CreateOptions = {},
 ): Tensor {
+  checkOptions("linspace", options, keys);
+  checkNumbers("linspace", { start, end });
   const [n] = checkShape("make linspace", [steps]) as [number];
   const gap = n > 1 ? (end - start) / (n - 1) : 0;
   // Counted from the nearer end, so that both ends are exact.
@@ -267,21 +280,27 @@ export function linspace(
   });
 }
 
-function like(t: Tensor, options: CreateOptions): CreateOptions {
+/** Options of a creation function that takes shape, dtype and device from a tensor. */
+export function like(what: string, t: Tensor, options: CreateOptions): CreateOptions {
+  checkTensors(what, { tensor: t });
+  checkOptions(what, options, keys);
   return { dtype: t.dtype, device: t.device, ...options };
 }
 
 /** Zeros with the shape, dtype and device of `t`. */
 export function zerosLike(t: Tensor, options: CreateOptions = {}): Tensor {
-  return full(t.shape, 0, like(t, options));
+  const all = like("zerosLike", t, options);
+  return full(t.shape, 0, all);
 }
 
 /** Ones with the shape, dtype and device of `t`. */
 export function onesLike(t: Tensor, options: CreateOptions = {}): Tensor {
-  return full(t.shape, 1, like(t, options));
+  const all = like("onesLike", t, options);
+  return full(t.shape, 1, all);
 }
 
 /** `value` everywhere, with the shape, dtype and device of `t`. */
 export function fullLike(t: Tensor, value: number, options: CreateOptions = {}): Tensor {
-  return full(t.shape, value, like(t, options));
+  const all = like("fullLike", t, options);
+  return full(t.shape, value, all);
 }

@@ -1,6 +1,7 @@
 // einsum: products of tensors summed over named dims. Tensors are contracted in pairs from the left; each pair is one
 // batched matmul of permuted and reshaped views, so that gradients follow from those ops.
 
+import { checkTensors, told } from "../options.ts";
 import { same, type Shape, show } from "../shape.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -158,6 +159,12 @@ function checkSizes(spec: string, tensors: readonly Tensor[], { terms }: Parsed)
  * @throws RangeError where the spec does not fit the shapes
  */
 export function einsum(spec: string, ...tensors: Tensor[]): Tensor {
+  if (typeof spec !== "string") {
+    throw new TypeError(
+      `Cannot einsum with ${told(spec)}: its first argument is a text like "ij,jk->ik"`,
+    );
+  }
+  for (const tensor of tensors) checkTensors("einsum", { tensor });
   if (tensors.length === 0) throw new TypeError(`Cannot einsum "${spec}" without tensors`);
   const parsed = parse(spec, tensors);
   checkSizes(spec, tensors, parsed);

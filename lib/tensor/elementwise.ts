@@ -5,18 +5,19 @@ import { binary, fillInPlace, inPlace, ternary, unary } from "../dispatch.ts";
 import type { Operand } from "../backend.ts";
 import { isFloat } from "../dtype.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
-import { argumentsOf, checkOptions } from "../options.ts";
+import { argumentsOf, checkNumbers, checkOptions } from "../options.ts";
 import { self, TensorBase } from "./base.ts";
 import {
   type AlphaOptions,
   checkDifference,
-  comparable,
   type DivOptions,
   integral,
   isTensor,
   type RoundOptions,
+  saturated,
   scaled,
   updated,
+  wrapped,
 } from "./operands.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -253,22 +254,22 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** ⌊x / other⌋. Throws RangeError on integer division by zero. */
   floorDivide(other: Operand): Tensor {
-    return binary(ops.floorDivide, self(this), other);
+    return binary(ops.floorDivide, self(this), wrapped(this, other));
   }
 
   /** x - other ⌊x / other⌋, with the sign of `other`. */
   remainder(other: Operand): Tensor {
-    return binary(ops.remainder, self(this), other);
+    return binary(ops.remainder, self(this), wrapped(this, other));
   }
 
   /** The larger of x and other; NaN wins. */
   maximum(other: Operand): Tensor {
-    return binary(ops.maximum, self(this), other);
+    return binary(ops.maximum, self(this), saturated(this, other));
   }
 
   /** The smaller of x and other; NaN wins. */
   minimum(other: Operand): Tensor {
-    return binary(ops.minimum, self(this), other);
+    return binary(ops.minimum, self(this), saturated(this, other));
   }
 
   /** The angle of the point (other, x), in radians. */
@@ -278,32 +279,32 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** Where x = other (bool). */
   eq(other: Operand): Tensor {
-    return binary(ops.eq, comparable(self(this), other), other);
+    return binary(ops.eq, self(this), wrapped(this, other));
   }
 
   /** Where x ≠ other (bool). */
   ne(other: Operand): Tensor {
-    return binary(ops.ne, comparable(self(this), other), other);
+    return binary(ops.ne, self(this), wrapped(this, other));
   }
 
   /** Where x < other (bool). */
   lt(other: Operand): Tensor {
-    return binary(ops.lt, comparable(self(this), other), other);
+    return binary(ops.lt, self(this), wrapped(this, other));
   }
 
   /** Where x ≤ other (bool). */
   le(other: Operand): Tensor {
-    return binary(ops.le, comparable(self(this), other), other);
+    return binary(ops.le, self(this), wrapped(this, other));
   }
 
   /** Where x > other (bool). */
   gt(other: Operand): Tensor {
-    return binary(ops.gt, comparable(self(this), other), other);
+    return binary(ops.gt, self(this), wrapped(this, other));
   }
 
   /** Where x ≥ other (bool). */
   ge(other: Operand): Tensor {
-    return binary(ops.ge, comparable(self(this), other), other);
+    return binary(ops.ge, self(this), wrapped(this, other));
   }
 
   /** Where both are nonzero (bool). */
@@ -403,7 +404,8 @@ export abstract class ElementwiseTensor extends TensorBase {
     // Integers have no infinity to stand for an open end; and a tensor shares the gradient of ties as maximum does.
     if (max === null && (isTensor(min) || !isFloat(this.dtype))) return this.maximum(min!);
     if (min === null && (isTensor(max) || !isFloat(this.dtype))) return this.minimum(max!);
-    return ternary(ops.clamp, self(this), min ?? -Infinity, max ?? Infinity);
+    const low = min === null ? -Infinity : saturated(this, min);
+    return ternary(ops.clamp, self(this), low, max === null ? Infinity : saturated(this, max));
   }
 
   /** x + weight (end - x). */
@@ -439,25 +441,25 @@ export abstract class ElementwiseTensor extends TensorBase {
     if (min === null && max === null) {
       throw new TypeError("Cannot clamp_ without bounds: give min, max or both");
     }
-    const x = self(this);
-    if (max === null && (isTensor(min) || !isFloat(x.dtype))) {
-      return inPlace(ops.maximum, x, min!, 0);
-    }
-    if (min === null && (isTensor(max) || !isFloat(x.dtype))) {
-      return inPlace(ops.minimum, x, max!, 0);
-    }
-    return inPlace(ops.clamp, x, min ?? -Infinity, max ?? Infinity);
+    const x = self(this), low = min === null ? -Infinity : saturated(x, min);
+    const high = max === null ? Infinity : saturated(x, max);
+    const open = (bound: Operand): boolean => isTensor(bound) || !isFloat(x.dtype);
+    if (max === null && open(low)) return inPlace(ops.maximum, x, low, 0);
+    if (min === null && open(high)) return inPlace(ops.minimum, x, high, 0);
+    return inPlace(ops.clamp, x, low, high);
   }
 
   /** Copies `source` (broadcast, converted) into this tensor. */
   copy_(source: Operand): Tensor {
-    if (typeof source === "number") return fillInPlace(self(this), source);
+    if (typeof source === "number") return this.fill_(source);
     return inPlace(ops.copy, self(this), source, 0, true);
   }
 
   /** Sets every element to `value`. */
   fill_(value: number): Tensor {
-    return fillInPlace(self(this), value);
+    if (typeof value !== "number") checkNumbers("fill_", { value });
+    const fits = isFloat(this.dtype) ? value : integral("fill_", value, this.dtype);
+    return fillInPlace(self(this), fits);
   }
 
   /** Sets every element to 0. */

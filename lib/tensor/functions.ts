@@ -13,7 +13,7 @@ import {
   type RoundOptions,
   scaled,
 } from "./operands.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 
 export type { AlphaOptions, DivOptions, RoundOptions };
 
@@ -289,6 +289,7 @@ export function logicalXor(a: Tensor, b: Operand): Tensor {
 
 /** `a` where the bool `condition` is true, else `b`. See {@linkcode Tensor.where}. */
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
+  checkTensors("where", { condition });
   return condition.where(a, b);
 }
 

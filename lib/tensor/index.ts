@@ -5,7 +5,7 @@
 import { call, checkInPlace, makeView, runInto } from "../dispatch.ts";
 import { isFloat } from "../dtype.ts";
 import { broadcast, numel, same, type Shape, show, wrapDim } from "../shape.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 import { needsGrad } from "../autograd/graph.ts";
 import { gradEnabled } from "../autograd/mode.ts";
 import { checkIndexDType, indexOps as ops } from "../ops/index.ts";
@@ -243,6 +243,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor {
+    checkTensors("scatterAdd", { index, src });
     if (this.dtype === "bool" && src.dtype === "bool") {
       return orOf(self(this), src, (x, y) => x.scatterAdd(dim, index, y));
     }
@@ -271,6 +272,7 @@ export abstract class IndexTensor extends LayoutTensor {
    */
   indexAdd(dim: number, index: Tensor, src: Tensor, options: { alpha?: number } = {}): Tensor {
     checkOptions("indexAdd", options, ["alpha"]);
+    checkTensors("indexAdd", { index, src });
     if (this.dtype === "bool" && src.dtype === "bool") {
       return orOf(self(this), src, (x, y) => x.indexAdd(dim, index, y, options));
     }
@@ -299,6 +301,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws TypeError where the mask is not bool
    */
   maskedSelect(mask: Tensor): Tensor {
+    checkTensors("maskedSelect", { mask });
     if (mask.dtype !== "bool") {
       throw new TypeError(
         `Cannot maskedSelect with a ${mask.dtype} mask: it must be bool, for example x.gt(0)`,
@@ -355,6 +358,7 @@ function oneAt(shape: Shape, dim: number): number[] {
 }
 
 function sameKind(what: string, src: Tensor, t: Tensor): Tensor {
+  checkTensors(what, { src });
   if (src.dtype === t.dtype) return src;
   throw new TypeError(
     `Cannot ${what} ${src.dtype} values into a ${t.dtype} tensor: convert them with to("${t.dtype}")`,

@@ -13,6 +13,7 @@ import {
   show,
   wrapDim,
 } from "../shape.ts";
+import { checkTensors } from "../options.ts";
 import { edgeOf, needsGrad, Node } from "../autograd/graph.ts";
 import { gradEnabled, setGradEnabled } from "../autograd/mode.ts";
 import { elementwiseOps } from "../ops/elementwise.ts";
@@ -145,6 +146,7 @@ function checkList(what: string, tensors: readonly Tensor[]): void {
   if (!Array.isArray(tensors) || tensors.length === 0) {
     throw new TypeError(`Cannot ${what} nothing: give a list of at least one tensor`);
   }
+  for (const tensor of tensors) checkTensors(what, { tensor });
 }
 
 /** `t` where its dtype is that of the frame, else a conversion, listed in `made`. */

@@ -15,7 +15,7 @@ import {
 } from "../shape.ts";
 import { type DimWindow, layoutOps as ops, type PadMode, padModes } from "../ops/layout.ts";
 import type { ViewOp } from "../ops/op.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, told } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { cat, parts, spread, windowAttrs } from "./join.ts";
 import { self } from "./base.ts";
@@ -45,7 +45,10 @@ export interface DiagonalOptions {
 
 /** The window that a range selects from a dim of `size`, cut off at the ends as in Python. */
 export function rangeWindow(what: string, range: Range, size: number): DimWindow {
-  const [start = null, stop = null, step = null] = range;
+  if (!Array.isArray(range)) {
+    throw new TypeError(`Cannot ${what} with ${told(range)}: a range is [start, stop, step]`);
+  }
+  const [start = null, stop = null, step = null] = range as Range;
   for (const x of range) {
     if (x !== null && x !== undefined && !Number.isInteger(x)) {
       throw new TypeError(
@@ -67,6 +70,9 @@ export function rangeWindow(what: string, range: Range, size: number): DimWindow
 }
 
 function integers(what: string, values: readonly number[]): readonly number[] {
+  if (!Array.isArray(values)) {
+    throw new TypeError(`Cannot ${what} by ${told(values)}: give a list of integers`);
+  }
   if (!values.every(Number.isInteger)) {
     throw new TypeError(`Cannot ${what} by ${show(values)}: give integers`);
   }
@@ -249,7 +255,7 @@ export abstract class LayoutTensor extends LinalgTensor {
     const d = wrapDim("split", dim, this.ndim), total = this.shape[d] ?? 0;
     const fail = (why: string): never => {
       throw new RangeError(
-        `Cannot split dim ${dim} of ${show(this.shape)} by ${show([size].flat())}: ${why}`,
+        `Cannot split dim ${dim} of ${show(this.shape)} by ${told(size)}: ${why}`,
       );
     };
     if (this.ndim === 0) fail("there is no dim");
@@ -261,7 +267,7 @@ export abstract class LayoutTensor extends LinalgTensor {
       const count = Math.max(1, Math.ceil(total / Math.max(size, 1)));
       sizes = Array.from({ length: count }, (_, i) => Math.min(size, total - i * size));
     } else {
-      if (size.some((s) => !Number.isInteger(s) || s < 0)) {
+      if (!Array.isArray(size) || size.some((s) => !Number.isInteger(s) || s < 0)) {
         fail("sizes must be non-negative integers");
       }
       if (size.reduce((a, b) => a + b, 0) !== total) fail(`the sizes must add up to ${total}`);
@@ -368,12 +374,12 @@ export abstract class LayoutTensor extends LinalgTensor {
         `Cannot pad in mode ${JSON.stringify(mode)}: use one of ${padModes.join(", ")}`,
       );
     }
+    integers("pad", sizes);
     if (sizes.length % 2 !== 0 || sizes.length > 2 * nd) {
       throw new RangeError(
         `Cannot pad ${show(this.shape)} by ${show(sizes)}: give two sizes per dim, last dim first`,
       );
     }
-    integers("pad", sizes);
     if (!isFloat(this.dtype) && !Number.isFinite(options.value ?? 0)) {
       throw new RangeError(
         `Cannot pad a ${this.dtype} tensor with ${options.value}: it has no ${this.dtype} value`,
@@ -427,11 +433,13 @@ export abstract class LayoutTensor extends LinalgTensor {
 
   /** Matrices with zeros above the diagonal (`diagonal` > 0: above one further up). A copy. */
   tril(diagonal = 0): Tensor {
+    integers("tril", [diagonal]);
     return call(ops.triangle, [self(this)], { diagonal, upper: false })[0]!;
   }
 
   /** Matrices with zeros below the diagonal (`diagonal` > 0: below one further up). A copy. */
   triu(diagonal = 0): Tensor {
+    integers("triu", [diagonal]);
     return call(ops.triangle, [self(this)], { diagonal, upper: true })[0]!;
   }
 
@@ -446,7 +454,8 @@ export abstract class LayoutTensor extends LinalgTensor {
       ...(typeof dim1 === "object" ? dim1 : {}),
     };
     checkOptions("diagonal", options, ["offset", "dim1", "dim2"]);
-    const shift = typeof offset === "number" ? offset : options.offset ?? 0;
+    const shift = typeof offset === "object" ? options.offset ?? 0 : offset;
+    integers("take the diagonal", [shift]);
     if (this.ndim < 2) {
       throw new RangeError(`Cannot take the diagonal of ${show(this.shape)}: it needs two dims`);
     }

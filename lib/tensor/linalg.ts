@@ -2,6 +2,7 @@
 
 import { call } from "../dispatch.ts";
 import { checkMatmul, matmulOps as ops } from "../ops/matmul.ts";
+import { checkTensors } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { show } from "../shape.ts";
 import { self } from "./base.ts";
@@ -9,6 +10,7 @@ import { ReduceTensor } from "./reduce.ts";
 import type { Tensor } from "./mod.ts";
 
 function checkRanks(name: string, a: Tensor, b: Tensor, left: number, right: number): void {
+  checkTensors(name, { other: b });
   if (a.ndim !== left || b.ndim !== right) {
     throw new RangeError(
       `Cannot ${name} ${show(a.shape)} by ${
@@ -31,6 +33,7 @@ export abstract class LinalgTensor extends ReduceTensor {
   matmul(other: Tensor): Tensor {
     const a = self(this);
     if (a.ndim > 1 && other?.ndim > 1) return call(ops.matmul, [a, other], {})[0]!;
+    checkTensors("matmul", { other });
     checkMatmul("matmul", a, other);
     return scoped(() => {
       const left = a.ndim === 1 ? a.reshape([1, a.shape[0]!]) : a;

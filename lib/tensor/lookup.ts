@@ -2,7 +2,7 @@
 
 import { noGrad } from "../autograd/mode.ts";
 import { call } from "../dispatch.ts";
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
 import { show } from "../shape.ts";
 import { checkIndexDType, indexOps as ops } from "../ops/index.ts";
 import { scoped } from "../scope.ts";
@@ -74,6 +74,7 @@ export function oneHot(index: Tensor, numClasses = -1): Tensor {
  */
 export function embedding(index: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor {
   checkOptions("embedding", options, ["paddingIdx", ...lookupKeys]);
+  checkTensors("embedding", { index, weight });
   checkIndexDType("embedding", index);
   if (weight.ndim !== 2) {
     throw new RangeError(

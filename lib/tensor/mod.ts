@@ -5,6 +5,7 @@ import { checkDType, type DType } from "../dtype.ts";
 import { Device } from "../device.ts";
 import { contiguousStrides, type Shape } from "../shape.ts";
 import { layoutOps } from "../ops/layout.ts";
+import { checkOptions } from "../options.ts";
 import { allocate, setTensorClass } from "./base.ts";
 import { IndexTensor } from "./index.ts";
 import { show } from "./print.ts";
@@ -22,12 +23,17 @@ import { transfer } from "./transfer.ts";
  * ```
  */
 export class Tensor extends IndexTensor {
-  /** This tensor with another dtype or on another device (itself where nothing changes). Recorded. */
-  to(...targets: (DType | Device | { dtype?: DType; device?: Device })[]): Tensor {
+  /**
+   * This tensor with another dtype or on another device, or with those of another tensor (itself where nothing
+   * changes). Recorded.
+   */
+  to(...targets: (DType | Device | Tensor | { dtype?: DType; device?: Device })[]): Tensor {
     let t = this as Tensor;
     for (const target of targets) {
       if (target instanceof Device) t = transfer(t, target);
       else if (typeof target === "object" && target !== null) {
+        const other = target instanceof Tensor;
+        if (!other) checkOptions("to", target, ["dtype", "device"]);
         if (target.device !== undefined) t = transfer(t, target.device);
         if (target.dtype !== undefined) t = castTo(t, checkDType(target.dtype));
       } else t = castTo(t, checkDType(target));
@@ -42,12 +48,12 @@ export class Tensor extends IndexTensor {
 
   /** Shown by console.log in Deno. */
   [Symbol.for("Deno.customInspect")](): string {
-    return this._storage === null ? "tensor(<disposed>)" : show(this);
+    return this._storage === null ? "tensor(<disposed>)" : this.toString();
   }
 
   /** Shown by console.log in Node. */
   [Symbol.for("nodejs.util.inspect.custom")](): string {
-    return this._storage === null ? "tensor(<disposed>)" : show(this);
+    return this._storage === null ? "tensor(<disposed>)" : this.toString();
   }
 
   /** @internal Zeros of `shape` with this tensor's dtype and device. */

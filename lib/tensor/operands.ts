@@ -2,7 +2,7 @@
 
 import type { Operand } from "../backend.ts";
 import { binary, inPlace } from "../dispatch.ts";
-import { type DType, isFloat, isInt, resultType } from "../dtype.ts";
+import { type DType, isFloat, resultType } from "../dtype.ts";
 import { checkOptions } from "../options.ts";
 import type { ElementwiseOp } from "../ops/op.ts";
 import { TensorBase } from "./base.ts";
@@ -59,15 +59,37 @@ export function checkDifference(a: TensorBase, b: Operand): void {
   );
 }
 
-/** An integer tensor in a dtype that holds the number it is compared with. */
-export function comparable(t: Tensor, other: Operand): Tensor {
-  const fits = typeof other !== "number" || !isInt(t.dtype) || t.dtype === "int64" ||
-    (t.dtype === "uint8" ? other >= 0 && other <= 255 : Math.abs(other) < 2 ** 31);
-  return fits ? t : t.to("int64");
+/** The least and the largest element of an integer dtype that is narrower than a number; null for others. */
+function rangeOf(dtype: DType): readonly [number, number] | null {
+  return dtype === "uint8" ? [0, 255] : dtype === "int32" ? [-(2 ** 31), 2 ** 31 - 1] : null;
+}
+
+/** `other` as an operand beside integers: a number beyond their range wraps around, as in PyTorch. */
+export function wrapped(t: TensorBase, other: Operand): Operand {
+  const range = typeof other === "number" && Number.isInteger(other) ? rangeOf(t.dtype) : null;
+  if (range === null) return other;
+  const [least, largest] = range, n = other as number;
+  if (n >= least && n <= largest) return n;
+  const span = largest - least + 1;
+  return ((n - least) % span + span) % span + least;
+}
+
+/** `other` as a bound of integers: a number beyond their range is the end of the range. */
+export function saturated(t: TensorBase, other: Operand): Operand {
+  const range = typeof other === "number" && Number.isInteger(other) ? rangeOf(t.dtype) : null;
+  return range === null ? other : Math.min(Math.max(other as number, range[0]), range[1]);
 }
 
 /** A number as an element of an integer or bool tensor. */
 export function integral(what: string, value: number, dtype: DType): number {
+  const range = rangeOf(dtype);
+  if (range !== null && Math.abs(value) > range[1] && value !== range[0]) {
+    throw new RangeError(
+      `Cannot ${what} a ${dtype} tensor with ${value}: it has no such value; the largest is ${
+        range[1]
+      }`,
+    );
+  }
   if (Number.isFinite(value)) return dtype === "bool" ? Number(value !== 0) : Math.trunc(value);
   throw new RangeError(`Cannot ${what} a ${dtype} tensor with ${value}: it has no ${dtype} value`);
 }

@@ -11,24 +11,41 @@ const lineWidth = 80;
 
 type Format = (x: number | bigint) => string;
 
+/** A rounded decimal text, given the same with more digits, with exact ties to even, as C and Python round. */
+function toEven(rounded: string, exact: string): string {
+  const [shown, tail = ""] = rounded.split("e"), point = shown!.length;
+  const [digits] = exact.split("e"), rest = digits!.slice(point);
+  if (!/^50*$/.test(rest) || Number(shown!.at(-1)) % 2 === 0) return rounded;
+  // JavaScript rounds ties away from 0; the digits before the tie are the even neighbour then.
+  const cut = digits!.slice(0, point);
+  return tail === "" ? cut : `${cut}e${tail}`;
+}
+
+function fixed(x: number): string {
+  return toEven(x.toFixed(precision), x.toFixed(60));
+}
+
+function exponential(x: number): string {
+  const text = toEven(x.toExponential(precision), x.toExponential(60));
+  return text.replace(/e([+-])(\d)$/, "e$10$2");
+}
+
 /** Chooses integer, fixed or exponential notation for a set of floats, as torch/_tensor_str.py does. */
 function floatFormat(values: readonly number[]): { format: Format; width: number } {
   const finite = values.filter((x) => Number.isFinite(x) && x !== 0);
   const special = (x: number): string => Number.isNaN(x) ? "nan" : x > 0 ? "inf" : "-inf";
-  let plain: (x: number) => string = (x) => `${Math.round(x)}.`;
+  const whole = (x: number): string => `${Object.is(x, -0) ? "-0" : x}.`;
+  let plain = whole;
   if (finite.length > 0) {
     const abs = finite.map(Math.abs);
     const max = Math.max(...abs), min = Math.min(...abs);
-    const exponent = (x: number): string =>
-      x.toExponential(precision).replace(/e([+-])(\d)$/, "e$10$2");
-    if (finite.every((x) => x === Math.ceil(x))) {
-      if (max / min > 1000 || max > 1e8) plain = exponent;
-      else plain = (x) => `${Object.is(x, -0) ? "-0" : x}.`;
-    } else if (max / min > 1000 || max > 1e8 || min < 1e-4) plain = exponent;
-    else plain = (x) => x.toFixed(precision);
-  } else plain = (x) => Object.is(x, -0) ? "-0." : "0.";
+    if (max / min > 1000 || max > 1e8 || min < 1e-4) plain = exponential;
+    else if (finite.every((x) => x === Math.ceil(x))) plain = whole;
+    else plain = fixed;
+  }
   const text = (x: number): string => Number.isFinite(x) ? plain(x) : special(x);
-  const width = Math.max(1, ...values.map((x) => text(x).length));
+  // Zeros and special values do not count, as in PyTorch: where they are wider, they stick out.
+  const width = finite.reduce((w, x) => Math.max(w, text(x).length), 1);
   return { format: (x) => text(Number(x)), width };
 }
 
@@ -99,6 +116,19 @@ export function show(t: Tensor): string {
   if (!inferred || (t.numel() === 0 && t.dtype !== "float32")) tail.push(`dtype=${t.dtype}`);
   if (t.device.name.startsWith("cuda")) tail.push(`device="${t.device}"`);
   if (t.requiresGrad) tail.push(t._node === null ? "requiresGrad=true" : `gradFn=${t._node}`);
-  const text = t.numel() === 0 ? "[]" : body(0, 0, head.length);
-  return `${head}${text}${tail.map((x) => `, ${x}`).join("")})`;
+  const text = head + (t.numel() === 0 ? "[]" : body(0, 0, head.length));
+  return `${withTail(text, tail, head.length)})`;
+}
+
+/** Adds the tail, on lines of its own where the last line would get too long. */
+function withTail(text: string, tail: readonly string[], indent: number): string {
+  let length = text.length - text.lastIndexOf("\n") + 1;
+  for (const part of tail) {
+    // Lines break where PyTorch's do, who writes torch.float64, requires_grad and grad_fn.
+    const size = part.length + (part.startsWith("dtype") ? 6 : part.startsWith("size") ? 0 : 1);
+    const fits = length + size + 2 <= lineWidth;
+    text += fits ? `, ${part}` : `,\n${" ".repeat(indent)}${part}`;
+    length = fits ? length + size + 2 : indent + size;
+  }
+  return text;
 }

@@ -3,12 +3,12 @@
 
 import { call, runInto } from "../dispatch.ts";
 import { checkDType, type DType, isFloat } from "../dtype.ts";
-import { argumentsOf, checkOptions } from "../options.ts";
+import { argumentsOf, checkNumbers, checkOptions, checkTensors, told } from "../options.ts";
 import { reserve, restoreGenerator, saveGenerator, unit53, words } from "../rng.ts";
 import { blocksOf, randomOps as ops, wordsEach } from "../ops/random.ts";
 import { contiguousStrides, type Shape, show } from "../shape.ts";
 import { allocate } from "./base.ts";
-import { blank, type CreateOptions, shapeArgument, tensor } from "./create.ts";
+import { blank, type CreateOptions, like, shapeArgument, tensor } from "./create.ts";
 import type { Tensor } from "./mod.ts";
 
 export { manualSeed } from "../rng.ts";
@@ -99,12 +99,14 @@ export function randn(shape: Shape | number, options: CreateOptions = {}): Tenso
 
 /** Like `rand`, with the shape, dtype and device of `t`. */
 export function randLike(t: Tensor, options: CreateOptions = {}): Tensor {
-  return rand(t.shape, { dtype: t.dtype, device: t.device, ...options });
+  const all = like("randLike", t, options);
+  return rand(t.shape, all);
 }
 
 /** Like `randn`, with the shape, dtype and device of `t`. */
 export function randnLike(t: Tensor, options: CreateOptions = {}): Tensor {
-  return randn(t.shape, { dtype: t.dtype, device: t.device, ...options });
+  const all = like("randnLike", t, options);
+  return randn(t.shape, all);
 }
 
 /** Integers spread evenly over [0, high): int64 unless `dtype` says otherwise. */
@@ -145,6 +147,7 @@ export function randint(
 /** The integers from 0 to n - 1 in random order: int64 unless `dtype` says otherwise. */
 export function randperm(n: number, options: CreateOptions = {}): Tensor {
   checkOptions("randperm", options, keys);
+  checkNumbers("randperm", { n });
   const [count] = shapeArgument("make a permutation", n) as [number];
   const w = words(reserve(blocksOf(count, 2)), 2 * count);
   const order = new Float64Array(count);
@@ -167,7 +170,7 @@ export function bernoulli(
   options: CreateOptions = {},
 ): Tensor {
   checkOptions("bernoulli", options, keys);
-  if (typeof a === "object" && "_strides" in a) {
+  if (typeof a === "object" && a !== null && "_strides" in a) {
     if (!isFloat(a.dtype)) {
       throw new TypeError(`Cannot draw from ${a.dtype} probabilities: they must be floating point`);
     }
@@ -192,8 +195,8 @@ export function bernoulli(
 }
 
 function checkProbability(what: string, p: number): void {
-  if (!(p >= 0 && p <= 1)) {
-    throw new RangeError(`Cannot ${what} probability ${p}: it must be between 0 and 1`);
+  if (typeof p !== "number" || !(p >= 0 && p <= 1)) {
+    throw new RangeError(`Cannot ${what} probability ${told(p)}: it must be between 0 and 1`);
   }
 }
 
@@ -219,6 +222,7 @@ export function dropout(
 }
 
 function dropped(x: Tensor, p: number, training: boolean): Tensor {
+  checkTensors("dropout", { input: x });
   checkProbability("drop with", p);
   if (!training || p === 0) return x;
   if (!isFloat(x.dtype)) {

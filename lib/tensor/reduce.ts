@@ -85,6 +85,9 @@ function floats(what: string, x: ReduceTensor, options: DTypeOptions): Tensor {
 /** A sum or product in the dtype asked for: by default int64 of integers and bools. Integers are computed in int64. */
 function summed(x: ReduceTensor, options: DTypeOptions, f: (x: Tensor) => Tensor): Tensor {
   const dtype = options.dtype === undefined ? sumDType(x.dtype) : checkDType(options.dtype);
+  if (isFloat(x.dtype) && !isFloat(dtype)) {
+    throw new TypeError(`Cannot sum or multiply a ${x.dtype} tensor in ${dtype}: convert it first`);
+  }
   return f(self(x).to(dtype).to(sumDType(dtype))).to(dtype);
 }
 
@@ -179,10 +182,10 @@ export abstract class ReduceTensor extends ElementwiseTensor {
   norm(dim?: Dims, options: NormOptions = {}): Tensor {
     const attrs = attrsOf(this, "norm", dim, options, ["p", "dtype"]);
     const { dims, keepdim } = attrs, p = options.p ?? 2;
+    requireFloat("the norm", this);
     if (options.dtype !== undefined) {
       return floats("the norm", this, options).norm(dims, { p, keepdim });
     }
-    requireFloat("the norm", this);
     if (p === 2 || p === "fro") return call(ops.l2Norm, [self(this)], attrs)[0]!;
     if (p === 0) {
       const zero = this.eq(0); // both fills cut the gradient: it is 0, not absent

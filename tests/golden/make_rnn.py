@@ -61,13 +61,17 @@ for kind, count in STATES.items():
         ({"num_layers": 2, "batch_first": True, "bias": False}, (2, 3, 4), False),
         ({"bidirectional": True}, (3, 4), True),
         *([({"nonlinearity": "relu"}, (3, 2, 4), True)] if kind == "RNN" else []),
+        *([({"proj_size": 2}, (3, 2, 4), False),
+           ({"proj_size": 1, "num_layers": 2, "bidirectional": True, "bias": False}, (4, 2, 4), True)]
+          if kind == "LSTM" else []),
     ]:
         module = getattr(torch.nn, kind)(4, 3, **options)
         fill(module)
         x = wave(x_shape, 20, 1).requires_grad_()
         layers = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
         batch = () if len(x_shape) == 2 else (x_shape[0 if options.get("batch_first") else 1],)
-        states = [wave((layers, *batch, 3), 30 + i).requires_grad_() for i in range(count if given else 0)]
+        sizes = [options.get("proj_size", 3), 3]
+        states = [wave((layers, *batch, sizes[i]), 30 + i).requires_grad_() for i in range(count if given else 0)]
         state = None if not given else tuple(states) if count == 2 else states[0]
         y = module(x, state)
         out["recurrent"].append(dict(kind=kind, options=options, x=list(x_shape), given=given,
@@ -91,7 +95,7 @@ MASKS = {
     "heads": wave((N * 2, L, S), 41, 1),
 }
 PADDING = torch.tensor([[False, False, False, True], [False, True, False, False]])
-for mask, padding, weights, average, first, wide, same in [
+for mask, padding, weights, average, first, wide, same, *extra in [
     ("none", False, True, True, False, False, False),
     ("bool", False, True, False, True, False, False),
     ("float", True, True, True, False, True, False),
@@ -99,8 +103,12 @@ for mask, padding, weights, average, first, wide, same in [
     ("bool", True, False, True, False, False, False),
     ("none", True, False, True, True, True, False),
     ("none", False, False, True, False, False, True),
+    ("none", False, True, True, False, False, False, "add_bias_kv"),
+    ("bool", True, True, False, True, False, False, "add_zero_attn"),
+    ("float", False, False, True, False, True, False, "add_bias_kv", "add_zero_attn"),
 ]:
-    module = torch.nn.MultiheadAttention(E, 2, batch_first=first, **({"kdim": 5, "vdim": 3} if wide else {}))
+    options = {"kdim": 5, "vdim": 3} if wide else {}
+    module = torch.nn.MultiheadAttention(E, 2, batch_first=first, **options, **{name: True for name in extra})
     fill(module)
     lay = (lambda n, t, e: (n, t, e)) if first else (lambda n, t, e: (t, n, e))
     q = wave(lay(N, L, E), 50, 1).requires_grad_()
@@ -109,7 +117,7 @@ for mask, padding, weights, average, first, wide, same in [
     y = module(q, k, v, attn_mask=MASKS[mask], key_padding_mask=PADDING if padding else None,
                need_weights=weights, average_attn_weights=average)
     out["attention"].append(dict(mask=mask, padding=padding, weights=weights, average=average, first=first, wide=wide,
-                                 same=same, **result(module, [q] if same else [q, k, v], y)))
+                                 same=same, extra=extra, **result(module, [q] if same else [q, k, v], y)))
 
 for options, causal in [({}, False), ({"norm_first": True, "activation": "gelu"}, True),
                         ({"bias": False, "batch_first": True}, True)]:
@@ -126,7 +134,13 @@ for shape, mask, causal, scale in [((2, 3, 5, 4), None, False, None), ((3, 5, 4)
     m = None if mask is None else wave(mask, 80, 1).requires_grad_()
     y = torch.nn.functional.scaled_dot_product_attention(q, k, v, m, is_causal=causal, scale=scale)
     inputs = [q, k, v] + ([] if m is None else [m])
-    out["scaledDotProduct"].append(dict(shape=list(shape), mask=mask, causal=causal, scale=scale,
+    out["scaledDotProduct"].append(dict(shape=list(shape), shared=None, mask=mask, causal=causal, scale=scale,
                                         **result(torch.nn.Identity(), inputs, y)))
+
+for shape, shared, causal in [((2, 4, 3, 5), (2, 2, 3, 5), False), ((6, 5, 4), (2, 5, 4), True), ((2, 3, 2, 2), (2, 1, 2, 2), False)]:
+    q, k, v = [wave(shared if i else shape, 70 + i, 1).requires_grad_() for i in range(3)]
+    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+    out["scaledDotProduct"].append(dict(shape=list(shape), shared=list(shared), mask=None, causal=causal, scale=None,
+                                        **result(torch.nn.Identity(), [q, k, v], y)))
 
 print(json.dumps(out))

@@ -97,8 +97,7 @@ def functools_all(t, name, dim, o):
 for name in alls:
     for t in [x, ints, empty, hollow, scalar, bools, blind if name == "prod" else nans]:
         case(name, [t], None, f=full(name))
-    if name not in ("any", "all"):  # bool here, uint8 in torch
-        case(name, [bytes_], None, f=full(name))
+    case(name, [bytes_], None, f=full(name))
     for t, dim in [(x, 0), (x, -1), (x, 3), (scalar, 0), (scalar, 1), (empty, 0), (empty, 1), (hollow, 1), (hollow, 0),
                    (blind if name == "prod" else nans, 1), (ints, -2)]:
         case(name, [t], dim, f=full(name))
@@ -167,8 +166,7 @@ for name in ["neg", "abs", "sign", "exp", "expm1", "log", "log1p", "log2", "sqrt
     t = special[:-1] if name in ("sin", "cos", "tan") else special
     case(name, [t])
     for t in [tensor([-7, 0, 3], torch.int32), tensor([0, 200, 3], torch.uint8), tensor([True, False], torch.bool)]:
-        if t.dtype != torch.bool or name not in ("sign", "square"):  # which refuse bool here
-            case(name, [t])
+        case(name, [t])
 values = [nan, inf, -inf, 0, -0.0, 1, -1, 2.5, -2.5, 3]
 left, right = (tensor(list(v)) for v in zip(*itertools.product(values, values)))
 whole = [-7, -3, -2, -1, 1, 2, 3, 7]
@@ -216,6 +214,95 @@ for a, b in [((3,), (3,)), ((3,), (4,)), ((2, 3), (3,)), ((2, 3), (2,)), ((2, 3)
              ((2, 2, 3), (3, 2)), ((2, 1, 2, 3), (4, 3, 2)), ((2, 2, 3), (3, 3, 2)), ((), (3,))]:
     case("matmul", [grid(*a), grid(*b)], "$1")
     case("matmul", [grid(*a, dtype=torch.int64), grid(*b, dtype=torch.int64)], "$1")
+
+# Activations at special values; where torch's vector and scalar code differ (NaN in elu, gelu of infinity) in float64
+activations = torch.nn.functional
+for name in ["selu", "silu", "mish", "gelu", "softplus", "leakyRelu", "elu"]:
+    f = getattr(activations, snake(name))
+    t = special if name in ("silu", "mish", "softplus", "leakyRelu") else special.double()
+    case(name, [t], f=f)
+case("gelu", [special], approximate="tanh", f=activations.gelu)
+case("leakyRelu", [special], 0.2, f=activations.leaky_relu)
+case("elu", [x], 0.3, f=activations.elu)
+case("elu", [x], alpha=0.3, f=activations.elu)
+case("softplus", [x], 2.5, 3, f=activations.softplus)
+case("softplus", [x], beta=2.5, threshold=3, f=activations.softplus)
+
+# Options of elementwise functions, and numbers that the dtype cannot hold
+for other in [ints, x]:
+    case("add", [other, other], "$1", alpha=2)
+    case("sub", [other, other], "$1", alpha=-3)
+    case("add", [other], 2, alpha=2)
+    case("add", [other, other], "$1", alpha=0.5)
+for mode in ["trunc", "floor", "round"]:
+    case("div", [left.double(), right.double()], "$1", rounding_mode=mode)
+    case("div", wholes, "$1", rounding_mode=mode)
+    case("div", [ints], -2, rounding_mode=mode)
+case("div", [tensor([7, 200], torch.uint8)], 3, rounding_mode="trunc")
+for decimals in [2, 0, -1]:
+    case("round", [tensor([1.005, -2.675, 0.125, 25, -35, 1234.5678])], decimals=decimals)
+for a, b in [(bools, ints), (ints, bools[0, 0]), (bools, bools), (x, bools[0, 0])]:
+    case("sub", [a, b], "$1")
+    case("sub_", [a.clone(), b], "$1")
+case("pow", [bytes_], -1)
+for name, v in itertools.product(["eq", "ne", "lt", "le", "gt", "ge"], [-1, 256, 300]):
+    case(name, [tensor([0, 255, 44, 1], torch.uint8)], v)
+case("lt", [tensor([-(2**31), 5], torch.int32)], 2**40)
+for dtype in [torch.int32, torch.int64, torch.uint8]:
+    case("maskedFill", [ints.abs().to(dtype), tensor([True, False, True], torch.bool)], "$1", 2.5)
+    case("clamp_", [ints.abs().to(dtype)], 1, None)
+    case("clamp_", [ints.abs().to(dtype)], None, 1)
+    case("clamp_", [ints.abs().to(dtype), tensor([1, 2, 0]).to(dtype)], "$1", None)
+    case("clamp_", [ints.abs().to(dtype)], 0.5, None)
+case("maskedFill", [bools, tensor([True, False], torch.bool)], "$1", 0)
+case("maskedFill", [ints, tensor([True, False, True], torch.bool), tensor(2.0)], "$1", "$2",
+     f=lambda t, m, v: t.masked_fill(m, int(v)))
+for dtype in [torch.float16, torch.bfloat16]:  # computed in float32, rounded once
+    for name in ["add_", "sub_", "mul_", "div_"]:
+        case(name, [grid(2, 3).to(dtype), (grid(3) + 1.001).double()], "$1")
+    case("norm", [tensor([[100, 50, -60], [1, 2, 3.0]]).to(dtype)], 1, f=lambda t, dim, p: torch.linalg.vector_norm(t, p, dim),
+         p=3)
+    case("std", [grid(2, 3).to(dtype)], 1)
+for weight in [0, 1, 0.5, 0.75, 2, -1]:
+    case("lerp", [tensor([1e8, -inf, inf, 1, 2]), tensor([1, 2, 3, inf, -1.0])], "$1", weight)
+
+# Shares of the gradient: NaNs in max and min of all elements, NaNs and open ends in clamp with tensors
+for name in ["max", "min"]:
+    case(name, [nans])
+    case(name, [tensor([[nan, 2], [nan, 1]])])
+    case(name, [ties])
+bounded = tensor([nan, 1, 2, nan, nan, inf, -inf, 3])
+low, high = tensor([0, nan, 2, nan, 0, 0, 0, 4.0]), tensor([5, 5, 5, 5, nan, 5, 5, 2.0])
+case("clamp", [bounded, low, high], "$1", "$2")
+case("clamp", [bounded, low], "$1", None)
+case("clamp", [bounded, high], None, "$1")
+
+# Reductions of no dims, without elements, in another dtype
+for name in ["any", "all"]:
+    for t in [x, ints, empty, bools, bytes_, nans]:
+        case(name, [t], [], f=lambda t, d: getattr(t, name)(dim=()))
+        case(name, [t], [], f=lambda t, d, keepdim: getattr(t, name)(dim=(), keepdim=keepdim), keepdim=True)
+for p in [-1, -2, inf]:
+    case("norm", [empty], 0, f=lambda t, dim, p: torch.linalg.vector_norm(t, p, dim), p=p)
+case("norm", [x], 1, f=lambda t, dim, p: torch.linalg.vector_norm(t, 2, dim), p="fro")
+retyped = lambda name: lambda t, *a, dtype: getattr(t, snake(name))(*a, dtype=getattr(torch, dtype))
+for name in ["sum", "mean", "prod", "cumsum", "cumprod", "softmax", "logSoftmax"]:
+    for t in [ints, x[:, :, 0], bools, bytes_]:
+        for dtype in ["float64", "float32", "int32"]:
+            if dtype != "int32" or "oftmax" not in name:
+                case(name, [t], 1, f=retyped(name), dtype=dtype)
+case("norm", [ints], 1, f=lambda t, dim, dtype: torch.linalg.vector_norm(t, 2, dim, dtype=getattr(torch, dtype)),
+     dtype="float64")
+
+# Integers in 0-d tensors index as numbers do; reflections see what is cut off
+block = grid(3, 4, 5)
+zero_d, row = tensor(-2, torch.int64), tensor([-5, 2], torch.int64)
+case("get", [block, zero_d, row], "$1", None, "$2", f=lambda t, i, _, j: t[i, :, j])
+case("get", [block, zero_d], "$1", f=lambda t, i: t[i])
+case("get", [block, zero_d, row], None, "$1", "$2", f=lambda t, _, i, j: t[:, i, j])
+for mode, sizes in [("reflect", [-1, 2]), ("reflect", [2, -1]), ("replicate", [-4, 3]), ("circular", [2, -1]),
+                    ("constant", [-1, 2])]:
+    case("pad", [grid(1, 2, 3)], sizes, f=torch.nn.functional.pad, mode=mode)
 
 # Result dtypes of all pairs: with dims, with 0-d, with an integer and a fractional number; in place; "error" where refused
 dtypes = ["float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8", "bool"]

@@ -231,7 +231,7 @@ inline vf normal_tail(vf z) {
 // error grows with x², to 14 ulp (20) at -4 and 1e-3 at -10.
 inline vf gelu(vf x) {
   const vf z = abs(x), tail = normal_tail(z);
-  return at_least(x, 0.0f) - (z < kNormalLimit ? z : 0.0f) * tail;
+  return at_least(x, 0.0f) - (x < kNormalLimit ? z : 0.0f) * tail;  // at -infinity infinity times 0: NaN
 }
 
 // Phi(x) + x phi(x)
