@@ -313,13 +313,21 @@ function install(result: BuildResult): void {
   }
 }
 
-/** Writes mod.ts and everything it imports as one ESM file. */
-async function bundle(file: string): Promise<void> {
+/** Writes mod.ts and everything it imports as one ESM file: where told, or dist/needle.js unless it is up to date. */
+async function bundle(file: string | undefined): Promise<void> {
   // Loaded here: the bundler comes from npm, and no other build needs it.
-  const { writeBundle } = await import("./lib/tools/bundle.ts");
-  const { bytes, gzipped } = await writeBundle(`${ROOT}/mod.ts`, file);
+  const { ensureBundle, writeBundle } = await import("./lib/tools/bundle.ts");
+  const written = file === undefined
+    ? await ensureBundle(ROOT)
+    : await writeBundle(`${ROOT}/mod.ts`, file);
   const kb = (n: number): number => Math.round(n / 1000);
-  say("bundle", `${file} (${kb(bytes)} KB, ${kb(gzipped)} KB gzipped), its source map and types`);
+  say(
+    "bundle",
+    `${file ?? `${ROOT}/dist/needle.js`} ` +
+      (written === null
+        ? "is up to date"
+        : `(${kb(written.bytes)} KB, ${kb(written.gzipped)} KB gzipped), its source map and types`),
+  );
 }
 
 /** Makes an npm package of the bundle. */
@@ -351,7 +359,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (quiet) sayOnStandardError();
   try {
     if (args[outputAt] === "--bundle") {
-      await bundle(output ?? `${ROOT}/dist/needle.js`);
+      await bundle(output);
       return 0;
     }
     if (args[outputAt] === "--pack") {

@@ -1,22 +1,37 @@
 // A headless Chromium driven over the DevTools protocol: what the page under test shows, logs and loads.
 
+import { env } from "../lib/env.ts";
+
 /** The programs that are tried, in order. */
 const PROGRAMS = ["chromium", "chromium-browser", "google-chrome"];
 
-/** The first browser on PATH, or null. */
-export async function findBrowser(): Promise<string | null> {
-  for (const program of PROGRAMS) {
-    try {
-      const { success } = await new Deno.Command(program, {
-        args: ["--version"],
-        stdout: "null",
-        stderr: "null",
-      }).output();
-      if (success) return program;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+/** Whether a program runs and succeeds; false, too, where there is none. */
+async function succeeds(program: string, ...args: readonly string[]): Promise<boolean> {
+  try {
+    const command = new Deno.Command(program, { args: [...args], stdout: "null", stderr: "null" });
+    return (await command.output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
+}
+
+/**
+ * A browser on PATH, or null with the reason on stderr; NEEDLE_REQUIRE=chromium makes that a failure. Where it is
+ * required, or in CI, and this is root on Debian, it is installed.
+ */
+export async function findBrowser(): Promise<string | null> {
+  const required = (env("NEEDLE_REQUIRE") ?? []).includes("chromium");
+  const mayInstall = (required || env("CI") !== undefined) && Deno.uid() === 0;
+  for (const install of [false, true]) {
+    if (install && mayInstall && await succeeds("apt-get", "update")) {
+      await succeeds("apt-get", "install", "-y", "--no-install-recommends", "chromium");
+    }
+    for (const program of PROGRAMS) if (await succeeds(program, "--version")) return program;
+  }
+  const reason = `there is none of ${PROGRAMS.join(", ")}; sudo apt-get install chromium`;
+  if (required) throw new Error(`NEEDLE_REQUIRE names chromium, but: ${reason}`);
+  console.warn(`not tested in a browser: ${reason}`);
   return null;
 }
 
@@ -49,6 +64,9 @@ async function listening(output: ReadableStream<Uint8Array>): Promise<string> {
     }
   }
 }
+
+/** Points on a square of 1. */
+export type Stroke = readonly (readonly [x: number, y: number])[];
 
 /** One page of a browser of its own. */
 export class Page {
@@ -202,7 +220,7 @@ export class Page {
   }
 
   /** Draws lines with the mouse: points on a square of 1 over what a selector finds. */
-  async draw(selector: string, strokes: readonly (readonly [number, number][])[]): Promise<void> {
+  async draw(selector: string, strokes: readonly Stroke[]): Promise<void> {
     const box = await this.evaluate<{ x: number; y: number; width: number; height: number }>(
       `(() => { const e = document.querySelector(${JSON.stringify(selector)});
         e.scrollIntoView({ block: "center" });

@@ -1,40 +1,15 @@
-// The bundle for tests, made once for all of them, and servers that hand it out.
+// The bundle for tests, and servers that hand it out.
 
 import { assert as stdAssert } from "@std/assert";
 import { root, run } from "./process_support.ts";
 
 const assert = stdAssert as (condition: boolean, message?: string) => void;
 
-/** When the newest source of the bundle was changed. */
-function newest(folder: string): number {
-  let time = 0;
-  for (const entry of Deno.readDirSync(folder)) {
-    const path = `${folder}/${entry.name}`;
-    const changed = entry.isDirectory ? newest(path) : Deno.statSync(path).mtime!.getTime();
-    time = Math.max(time, changed);
-  }
-  return time;
-}
-
-/**
- * The folder of needle.js, its source map, its types and the npm package of them. The first test that asks makes them;
- * those that ask at the same time, in other processes too, wait.
- */
+/** The folder of needle.js, its source map and its types, made anew if a source is newer. */
 export async function bundleFolder(): Promise<string> {
-  const folder = `${root}dist/test`;
-  await Deno.mkdir(folder, { recursive: true });
-  using lock = await Deno.open(`${root}dist/test.lock`, { write: true, create: true });
-  await lock.lock(true);
-  const sources = [`${root}mod.ts`, `${root}build.ts`].map((path) =>
-    Deno.statSync(path).mtime!.getTime()
-  );
-  const last = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".tgz"));
-  const made = last === undefined ? 0 : Deno.statSync(`${folder}/${last.name}`).mtime!.getTime();
-  if (made < Math.max(newest(`${root}lib`), ...sources)) {
-    const { code, stdout, stderr } = await run(["run", "-A", "build.ts", "--pack", folder]);
-    assert(code === 0, stdout + stderr);
-  }
-  return folder;
+  const { code, stdout, stderr } = await run(["run", "-A", "build.ts", "--bundle"]);
+  assert(code === 0, stdout + stderr);
+  return `${root}dist`;
 }
 
 const types: Readonly<Record<string, string>> = {

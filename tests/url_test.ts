@@ -206,7 +206,6 @@ Deno.test("README: the bundle and the package are where it says, and run in Node
       const comment = blocks.map(({ text }) => text).join("").split("\n")
         .find((text) => text.startsWith(line))!;
       const place = /# writes (\S+)/.exec(comment)![1]!;
-      await Deno.remove(`${root}${place}`).catch(() => {});
       const { code, stderr } = await run(denoArguments(line));
       assertEquals(code, 0, stderr);
       assert((await Deno.stat(`${root}${place}`)).size > 100_000, place);
@@ -220,3 +219,41 @@ Deno.test("README: the bundle and the package are where it says, and run in Node
       assertEquals(outcome.stdout, printed(program), outcome.stderr);
     }
   }));
+
+Deno.test("README: deno task serve shows the page, and nothing else of this machine", async () => {
+  const child = start(denoArguments(command(/^deno task serve$/)));
+  const errors = new Response(child.stderr).text();
+  let said = "";
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  while (!/http:\S+\n/.test(said)) {
+    const { done, value } = await lines.read();
+    if (done) throw new Error(said + await errors);
+    said += value;
+  }
+  const address = /http:\S+/.exec(said)![0];
+  try {
+    const page = await fetch(new URL("/", address));
+    assertEquals([page.status, page.url], [200, address]);
+    assertHas(await page.text(), "Draw a digit");
+    for (const path of ["worker.js", "style.css", "icon.svg", "../../dist/needle.js"]) {
+      const { status, body } = await fetch(new URL(path, address));
+      await body?.cancel();
+      assertEquals(status, 200, path);
+    }
+    for (
+      const path of ["/deno.json", "/examples/browser/serve.ts", "/dist/", "/dist/%2e%2e/README.md"]
+    ) {
+      const { status, body } = await fetch(new URL(path, address));
+      await body?.cancel();
+      assertEquals(status, 404, path);
+    }
+  } finally {
+    child.kill();
+    await lines.cancel();
+    await child.status;
+    await errors;
+  }
+  // The task has taken its server with it.
+  const gone = await fetch(address).then(() => false, () => true);
+  assert(gone, `${address} is still served`);
+});

@@ -89,11 +89,14 @@ export class Chart {
   }
 
   /**
+   * Adds a point; what is no finite number has no place on the chart.
+   *
    * @param {string} curve
    * @param {number} x
    * @param {number} y
    */
   add(curve, x, y) {
+    if (!Number.isFinite(y)) return;
     const points = this.#points.get(curve) ?? [];
     points.push({ x, y });
     if (points.length >= MOST) {

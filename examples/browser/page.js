@@ -223,6 +223,9 @@ function hear(response) {
       setFigure("epoch", String(response.epoch));
       setFigure("step", response.step.toLocaleString("en"));
       setFigure("speed", Math.round(response.imagesPerSecond).toLocaleString("en"));
+      if (!Number.isFinite(response.train.loss)) {
+        say("The weights have grown beyond all numbers: lower the learning rate and reset", true);
+      }
       break;
     case "evaluation":
       lossChart.add("test", response.images, response.test.loss);

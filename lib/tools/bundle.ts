@@ -109,6 +109,44 @@ export async function writeBundle(entry: string, file: string): Promise<BundleRe
   return { bytes: Deno.statSync(file).size, gzipped: await gzippedSize(file) };
 }
 
+/** When the newest file of a folder was changed. */
+function newest(folder: string): number {
+  return Math.max(
+    0,
+    ...[...Deno.readDirSync(folder)].map(({ name, isDirectory }) => {
+      const path = `${folder}/${name}`;
+      return isDirectory ? newest(path) : Deno.statSync(path).mtime!.getTime();
+    }),
+  );
+}
+
+/**
+ * Writes `dist/needle.js` and what belongs to it, unless they are newer than all sources. Processes that
+ * ask for it at the same time wait for the first.
+ *
+ * @param root the repository
+ * @returns what was written, or null if there was nothing to do
+ */
+export async function ensureBundle(root: string): Promise<BundleReport | null> {
+  const file = `${root}/dist/needle.js`;
+  await Deno.mkdir(`${root}/dist`, { recursive: true });
+  using lock = await Deno.open(`${root}/dist/lock`, { write: true, create: true });
+  await lock.lock(true);
+  // The types are written last.
+  const last = await Deno.stat(file.replace(/\.js$/, ".d.ts")).catch(() => null);
+  const sources = Math.max(newest(`${root}/lib`), Deno.statSync(`${root}/mod.ts`).mtime!.getTime());
+  const whole = last !== null && [file, `${file}.map`].every((path) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  });
+  return whole && last.mtime!.getTime() > sources
+    ? null
+    : await writeBundle(`${root}/mod.ts`, file);
+}
+
 /**
  * Writes an npm package into `folder`: the bundle, its map and types, README and LICENSE, and the
  * tarball that `deno pack` makes of them.
@@ -122,7 +160,10 @@ export async function writePackage(root: string, folder: string, dryRun: boolean
   await Deno.remove(folder, { recursive: true }).catch(() => {});
   await Deno.mkdir(folder, { recursive: true });
   const { name, version, license } = JSON.parse(await Deno.readTextFile(`${root}/deno.json`));
-  await writeBundle(`${root}/mod.ts`, `${folder}/needle.js`);
+  await ensureBundle(root);
+  for (const file of ["needle.js", "needle.js.map", "needle.d.ts"]) {
+    await Deno.copyFile(`${root}/dist/${file}`, `${folder}/${file}`);
+  }
   for (const file of ["README.md", "LICENSE"]) {
     await Deno.copyFile(`${root}/${file}`, `${folder}/${file}`);
   }
