@@ -6,7 +6,7 @@ import { fail, type FlagSpec, messageOf } from "./program.ts";
 /** Flags of every such program. */
 export const measuringFlags = {
   device: { help: "dnnl, cpu, wasm, reference or cuda", value: null },
-  seconds: { help: "time spent on each figure", value: 0.1, least: 0, fraction: true },
+  seconds: { help: "time spent on each figure", value: 0.2, least: 0, fraction: true },
 } satisfies Record<string, FlagSpec>;
 
 /** Chooses the device and prints what it is; gives `size`, or where none is asked for one that suits the device. */
