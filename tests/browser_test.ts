@@ -156,14 +156,11 @@ Deno.test({
     });
 
     await t.step("reset: a new net, still training", async () => {
+      const loss = `parseFloat(document.querySelector("#loss-readout .test b").textContent)`;
       const before = await value(page, "loss", "test");
       await page.click("#reset");
-      await page.until(
-        `document.getElementById("step").textContent !== "–" && ` +
-          `Number(document.getElementById("step").textContent.replace(",", "")) < 100`,
-        PATIENCE,
-      );
-      assert(await value(page, "loss", "test") > before);
+      await page.until(`${loss} > ${before}`, PATIENCE);
+      assertEquals(await text(page, "start"), "Pause");
       await page.click("#start");
     });
 

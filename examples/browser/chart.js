@@ -146,7 +146,7 @@ export class Chart {
         element("text", { x: MARGIN.left - 8, y: at, class: "tick y" }, this.#format(y)),
       );
     }
-    for (const x of ticks(right, inner.width < 360 ? 3 : 6)) {
+    for (const x of ticks(right, inner.width < 360 ? 4 : 6)) {
       drawn.push(
         element("text", { x: toX(x), y: height - 6, class: "tick x" }, short(x)),
       );

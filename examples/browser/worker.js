@@ -12,7 +12,7 @@ const LIBRARY = new URL("../../dist/needle.js", import.meta.url).href;
 /** Time between two reports, in milliseconds. */
 const REPORT = 100;
 /** Evaluations may take this share of the time. */
-const EVALUATION_SHARE = 0.1;
+const EVALUATION_SHARE = 0.2;
 
 /**
  * What a worker has and a window has not.
@@ -41,7 +41,7 @@ const ndl = await import(LIBRARY).catch(() => {
 // The plain TypeScript device is some hundred times slower: smaller batches and fewer tests keep the page lively.
 const slow = ndl.defaultDevice() === ndl.reference();
 const batchSize = slow ? 16 : 64;
-const tests = slow ? 100 : 1000;
+const tests = slow ? 100 : 500;
 
 /** The built-in digits. */
 function computedDigits() {
@@ -103,15 +103,17 @@ async function loop() {
   looping = true;
   let mine = trainer;
   let reported = performance.now();
-  let evaluated = -Infinity;
-  let evaluationTime = 0;
+  let evaluated = 0;
+  // The first evaluations find code that is not compiled yet: the fastest one counts.
+  let evaluations = 0;
+  let evaluationTime = Infinity;
   let loss = 0, accuracy = 0, steps = 0, imagesBefore = mine.images;
   while (running) {
     if (mine !== trainer) {
       mine = trainer;
       loss = accuracy = steps = 0;
       imagesBefore = mine.images;
-      evaluated = -Infinity;
+      evaluations = 0;
     }
     const measure = mine.learn();
     loss += measure.loss;
@@ -131,12 +133,13 @@ async function loop() {
       imagesBefore = mine.images;
       reported = now;
     }
-    if ((now - evaluated) * EVALUATION_SHARE > evaluationTime) {
+    if (evaluations < 2 || (now - evaluated) * EVALUATION_SHARE > evaluationTime) {
       await evaluate();
       evaluated = performance.now();
-      evaluationTime = evaluated - now;
+      evaluations++;
+      evaluationTime = Math.min(evaluationTime, evaluated - now);
       // Not the training's time.
-      reported += evaluationTime;
+      reported += evaluated - now;
     }
     await turn();
   }
