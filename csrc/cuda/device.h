@@ -37,6 +37,8 @@ enum Fault : int32_t {
   kNegativePower,
   kNoIntegerValue,   // limit: the dtype's code
   kIndexOutOfRange,  // limit: the size
+  kNoClass,          // limit: the number of classes
+  kNoProbability,
   kFaults,
 };
 

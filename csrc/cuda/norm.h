@@ -1,40 +1,12 @@
 // What the norms share: statistics by the reductions of reduce.h, and the passes that apply per-channel
 // numbers to all elements. x is [.., channels, inner]; numbers are per channel, or per sample and channel.
 #pragma once
+#include "arena.h"
 #include "elementwise.h"
 #include "reduce.h"
 
 namespace needle {
 namespace {
-
-// Pieces of one scratch block; without a block it only counts.
-class Arena {
- public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
-  template <typename T>
-  T* take(int64_t n) {
-    T* const piece = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-    used_ += (size_t(n) * sizeof(T) + 15) & ~size_t(15);
-    return piece;
-  }
-  size_t used() const { return used_; }
-
- private:
-  char* base_;
-  size_t used_ = 0;
-};
-
-// Lays out `memory` (a function of an Arena) in scratch memory; false when memory is out.
-template <typename F>
-bool lay_out(ScratchSlot slot, const F& memory) {
-  Arena counting(nullptr);
-  memory(counting);
-  void* const base = scratch(slot, counting.used());
-  if (!base) return false;
-  Arena real(base);
-  memory(real);
-  return true;
-}
 
 // What the elements of a channel are multiplied with and shifted by, forward and backward:
 //   y = scale (x - mean) + shift        dx = scale g + slope (x - mean) + level

@@ -104,6 +104,16 @@ int32_t fail_for(const Alarm& a) {
     }
     case kIndexOutOfRange:
       return fail(kInvalid, "Index %.0f is out of range for size %.0f", a.value, a.limit);
+    case kNoClass:
+      return fail(
+          kInvalid,
+          "label %.0f is not in [0, %.0f); labels are class indices, and ignoreIndex marks rows to skip",
+          a.value, a.limit);
+    case kNoProbability:
+      return fail(kInvalid,
+                  "%g is no probability: they lie in [0, 1]; apply sigmoid first, or use "
+                  "binaryCrossEntropyWithLogits",
+                  a.value);
     default:
       return fail(kInternal, "A kernel raised an unknown fault");
   }
