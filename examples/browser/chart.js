@@ -125,7 +125,8 @@ export class Chart {
     const { width, height } = this.#svg.getBoundingClientRect();
     const all = [...this.#points.values()].flat();
     const right = Math.max(1000, ...all.map((p) => p.x));
-    const top = this.#top ?? Math.max(0.5, ...all.map((p) => p.y)) * 1.05;
+    const top = this.#top ??
+      (all.length === 0 ? 2.5 : 1.05 * Math.max(0.1, ...all.map((p) => p.y)));
     const inner = {
       width: Math.max(1, width - MARGIN.left - MARGIN.right),
       height: Math.max(1, height - MARGIN.top - MARGIN.bottom),

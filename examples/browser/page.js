@@ -148,8 +148,9 @@ function showGallery() {
     read.textContent = "–";
     tile.append(canvas, read);
     tile.addEventListener("click", () => {
-      sketch.clear();
-      look(testImage(i));
+      const image = testImage(i);
+      sketch.show(image);
+      look(image);
     });
     return tile;
   }));
@@ -272,7 +273,7 @@ const sketch = new Sketch(
   (strokes) => look(toImage(strokes)),
 );
 get("clear", HTMLButtonElement).addEventListener("click", () => {
-  sketch.clear();
+  sketch.show(null);
   look(null);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -80,11 +80,13 @@ export function toImage(strokes) {
  *
  * @param {HTMLCanvasElement} canvas
  * @param {ArrayLike<number>} image from 0 to 1
+ * @param {number} [scale] the side of a pixel
  */
-export function showImage(canvas, image) {
-  canvas.width = canvas.height = SIDE;
+export function showImage(canvas, image, scale = 1) {
+  canvas.width = canvas.height = scale * SIDE;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.fillStyle = getComputedStyle(canvas).color;
+  context.scale(scale, scale);
   for (let i = 0; i < SIDE * SIDE; i++) {
     context.globalAlpha = image[i] ?? 0;
     context.fillRect(i % SIDE, Math.floor(i / SIDE), 1, 1);
@@ -99,6 +101,8 @@ export class Sketch {
   #strokes = [];
   /** @type {Stroke | null} */
   #stroke = null;
+  /** What lies there in place of strokes. @type {Float32Array | null} */
+  #image = null;
 
   /**
    * @param {HTMLCanvasElement} canvas
@@ -110,6 +114,7 @@ export class Sketch {
     canvas.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       canvas.setPointerCapture(event.pointerId);
+      this.#image = null;
       this.#stroke = [];
       this.#strokes.push(this.#stroke);
       this.#extend(event);
@@ -121,8 +126,13 @@ export class Sketch {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** Takes everything off the canvas. */
-  clear() {
+  /**
+   * Puts an image in place of what is there, or nothing.
+   *
+   * @param {Float32Array | null} image
+   */
+  show(image) {
+    this.#image = image;
     this.#strokes = [];
     this.#stroke = null;
     this.draw();
@@ -140,10 +150,11 @@ export class Sketch {
     this.#onChange(this.#strokes);
   }
 
-  /** Draws the strokes anew: after a change of size or colours, too. */
+  /** Draws what is there anew: after a change of size or colours, too. */
   draw() {
     const canvas = this.#canvas;
     const size = Math.round(canvas.clientWidth * devicePixelRatio);
+    if (this.#image !== null) return showImage(canvas, this.#image, Math.ceil(size / SIDE));
     canvas.width = canvas.height = size;
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.scale(size, size);
