@@ -8,6 +8,8 @@ import { ensureBuilt } from "../build.ts";
 interface Stage {
   readonly name: string;
   readonly command: readonly string[];
+  /** Environment variables of its own. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Whether the output is a test report whose counts are summed. */
   readonly tests?: boolean;
 }
@@ -59,7 +61,13 @@ async function nativeSources(folder: string): Promise<string[]> {
 async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed: number }> {
   console.log(`\n== ${stage.name}`);
   const [bin, ...args] = stage.command;
-  const child = new Deno.Command(bin!, { args, cwd: root, env, stdout: "piped", stderr: "inherit" })
+  const child = new Deno.Command(bin!, {
+    args,
+    cwd: root,
+    env: { ...env, ...stage.env },
+    stdout: "piped",
+    stderr: "inherit",
+  })
     .spawn();
   let text = "";
   const decoder = new TextDecoder();
@@ -71,6 +79,16 @@ async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed:
   // The runner's closing line: "ok | 12 passed (3 steps) | 0 failed (1s)".
   const report = [...text.matchAll(/\| (\d+) passed.*?\| (\d+) failed/g)].at(-1);
   return { ok: success, passed: Number(report?.[1] ?? 0), failed: Number(report?.[2] ?? 0) };
+}
+
+/** The test files to which it makes a difference whether elementwise ops wait (lib/lazy.ts). */
+async function computingTests(): Promise<string[]> {
+  const others = /^(build|browser|bundle|bench|cuda|data|io|progress|url|wasm)_/;
+  const files: string[] = [];
+  for await (const { name } of Deno.readDir(`${root}tests`)) {
+    if (name.endsWith("_test.ts") && !others.test(name)) files.push(`tests/${name}`);
+  }
+  return files.sort();
 }
 
 const deno = Deno.execPath();
@@ -97,6 +115,20 @@ stages.push({
   tests: true,
 });
 if (!fast) {
+  const files = await computingTests();
+  for (
+    const [name, variable] of [
+      ["tests with every op computed at once", "NEEDLE_EAGER"],
+      ["tests with every elementwise op pending until it is read", "NEEDLE_LAZY_FROM"],
+    ] as const
+  ) {
+    stages.push({
+      name,
+      command: [deno, "test", "-A", "--no-check", "--parallel", ...files],
+      env: { [variable]: "1" },
+      tests: true,
+    });
+  }
   stages.push({
     name: "examples in the documentation",
     command: [deno, "test", "-A", "--no-check", "--doc", "README.md", "mod.ts", "lib"],
