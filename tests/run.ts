@@ -83,7 +83,7 @@ async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed:
 
 /** The test files to which it makes a difference whether elementwise ops wait (lib/lazy.ts). */
 async function computingTests(): Promise<string[]> {
-  const others = /^(build|browser|bundle|bench|cuda|data|io|progress|url|wasm)_/;
+  const others = /^(build|browser|bundle|bench|cuda|data|io|later|progress|url|wasm)_/;
   const files: string[] = [];
   for await (const { name } of Deno.readDir(`${root}tests`)) {
     if (name.endsWith("_test.ts") && !others.test(name)) files.push(`tests/${name}`);
