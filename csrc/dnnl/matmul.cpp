@@ -1,8 +1,7 @@
-// Matrix products through oneDNN: dnnl_sgemm where the second factor is read along its rows, the matmul
-// primitive where it is transposed and large (sgemm repacks it slowly there), for batches and for a fused
-// bias; bfloat16 always by the primitive. The choice depends on the shape alone. Small and thin products,
-// other dtypes, strides that BLAS cannot express and empty products go to our own kernels: cpu/matmul.cpp,
-// compiled under the names needle_cpu_*.
+// Matrix products through oneDNN: dnnl_sgemm for large ones, the matmul primitive for medium ones, where the
+// second factor is transposed, for batches and for a fused bias; bfloat16 always by the primitive. The choice
+// depends on the shape alone. Small and thin products, other dtypes, strides that BLAS cannot express and
+// empty products go to our own kernels: cpu/matmul.cpp, compiled under the names needle_cpu_*.
 #include <algorithm>
 #include <cstring>
 
@@ -21,16 +20,21 @@ namespace {
 
 enum Op : int64_t { kMatmul = 1, kLinear = 2 };
 
-// From this many elements of a transposed second factor on, the primitive is faster than sgemm.
-constexpr int64_t kPrimitiveElements = 65536;
+constexpr double kMediumProduct = 512.0 * 512.0 * 512.0;  // multiply-adds
 
-// Our own kernels are as fast or faster up to this many multiply-adds (64^3: twice as fast, 512^3: 5 %), and
-// where the inner size is small (640x100x10000: 1.6 times).
+// Where our own kernels are as fast or faster: small products, few rows, and large products over a short
+// inner size (640x100x10000: 1.6 times).
 bool ours(DType dtype, int64_t m, int64_t n, int64_t k) {
   if (dtype != kFloat32) return k == 0;
-  constexpr double kLargeProduct = 512.0 * 512.0 * 512.0;
-  constexpr int64_t kSmallInner = 256;
-  return k <= kSmallInner || double(m) * double(n) * double(k) <= kLargeProduct;
+  constexpr double kSmallProduct = 80.0 * 80.0 * 80.0;
+  const double work = double(m) * double(n) * double(k);
+  return m <= 32 || work <= kSmallProduct || (k <= 256 && work > kMediumProduct);
+}
+
+// Whether the matmul primitive is faster than sgemm: for products of medium size, and where a large second
+// factor is transposed, which sgemm repacks slowly.
+bool takes_primitive(bool b_transposed, int64_t m, int64_t n, int64_t k) {
+  return double(m) * double(n) * double(k) <= kMediumProduct || (b_transposed && n * k >= 65536);
 }
 
 // A matrix as BLAS describes it: stored as it is ('N') or transposed ('T'), with the distance between its
@@ -109,8 +113,9 @@ int32_t run(const Product& p, const void* a, const void* b, const void* bias, vo
 
 int32_t gemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a,
              int64_t lda, const float* b, int64_t ldb, bool add, float* c) {
-  if (b_transposed && !a_transposed && !add && n * k >= kPrimitiveElements) {
-    return run({dnnl_f32, m, n, k, {'N', lda}, {'T', ldb}, 1, 0, 0}, a, b, nullptr, c);
+  if (!add && takes_primitive(b_transposed && !a_transposed, m, n, k)) {
+    const char a_form = a_transposed ? 'T' : 'N', b_form = b_transposed ? 'T' : 'N';
+    return run({dnnl_f32, m, n, k, {a_form, lda}, {b_form, ldb}, 1, 0, 0}, a, b, nullptr, c);
   }
   return check(dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb,
                           add ? 1.0f : 0.0f, c, n),

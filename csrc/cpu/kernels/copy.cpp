@@ -2,6 +2,7 @@
 #include "copy.h"
 
 #include "../halves.h"
+#include "transpose.h"
 #include "vec.h"
 
 namespace {
@@ -129,42 +130,6 @@ struct Square<uint64_t, WD> {
   typedef vl vector;
   typedef int64_t vector_any __attribute__((vector_size(NEEDLE_VECTOR_BYTES), aligned(8), may_alias));
 };
-
-// Lanes of a (0 to N - 1) and b (N to 2N - 1); `lanes` is a constant once the caller is unrolled.
-template <int N, typename V>
-inline V shuffle(V a, V b, V lanes) {
-#if __has_builtin(__builtin_shuffle)
-  return __builtin_shuffle(a, b, lanes);
-#else
-  V y{};
-#pragma GCC unroll 16
-  for (int l = 0; l < N; l++) y[l] = lanes[l] < N ? a[lanes[l]] : b[lanes[l] - N];
-  return y;
-#endif
-}
-
-// Swaps the off-diagonal blocks of side S of each 2S by 2S block of the rows r.
-template <int S, int N, typename V>
-inline void swap_blocks(V (&r)[N]) {
-  V low{}, high{};
-  for (int l = 0; l < N; l++) {
-    low[l] = l & S ? l - S + N : l;
-    high[l] = l & S ? l + N : l + S;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < N; i++) {
-    if (i & S) continue;
-    const V a = r[i], b = r[i + S];
-    r[i] = shuffle<N>(a, b, low);
-    r[i + S] = shuffle<N>(a, b, high);
-  }
-}
-
-template <int S, int N, typename V>
-inline void transpose_square(V (&r)[N]) {
-  swap_blocks<S>(r);
-  if constexpr (S > 1) transpose_square<S / 2>(r);
-}
 
 template <typename T>
 void transpose_edge(const T* x, int64_t x_step, T* y, int64_t y_step, int64_t rows, int64_t cols) {

@@ -3,6 +3,7 @@
 // Every loop over R or V is unrolled, initialisation included, or the accumulators leave their registers.
 #include "gemm.h"
 
+#include "transpose.h"
 #include "vec.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
@@ -21,6 +22,8 @@ struct Vec<float> {
   typedef vf type;
   typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
   typedef int32_t mask __attribute__((vector_size(16)));
+  typedef vi bits;
+  typedef int32_t bits_any __attribute__((vector_size(NEEDLE_VECTOR_BYTES), aligned(4), may_alias));
   static constexpr int lanes = W;
 };
 template <>
@@ -28,6 +31,8 @@ struct Vec<double> {
   typedef vd type;
   typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
   typedef int64_t mask __attribute__((vector_size(32)));
+  typedef vl bits;
+  typedef int64_t bits_any __attribute__((vector_size(NEEDLE_VECTOR_BYTES), aligned(8), may_alias));
   static constexpr int lanes = WD;
 };
 
@@ -103,34 +108,60 @@ struct Table {
 #undef ROW
 };
 
-// out[p * R + i] = x[i * ld + p] for i < rows: 4 by 4 transposes, 64 steps at a time so that out stays in L1.
+// out[p * R + i] = x[i * ld + p] for i < rows: square transposes in registers, 64 steps at a time so that out
+// stays in L1. The last group of rows overlaps the one before. Returns how many of the k steps it did.
 template <typename T>
-void pack_across(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_t R) {
-  typedef typename Vec<T>::quad quad;
-  int64_t p0 = 0;
-  if (rows >= 4) {
-    for (; p0 + 4 <= k; p0 += 64) {
-      const int64_t end = min64(p0 + 64, k) - 3;
-      for (int64_t i0 = 0; i0 < rows; i0 += 4) {
-        const int64_t i = min64(i0, rows - 4);  // the last group overlaps the one before
-        const T* r = x + i * ld;
-        T* o = out + i;
-        for (int64_t p = p0; p < end; p += 4) {
-          const quad a = *(const quad*)(r + p), b = *(const quad*)(r + ld + p);
-          const quad c = *(const quad*)(r + 2 * ld + p), d = *(const quad*)(r + 3 * ld + p);
-          const quad ab0 = SHUFFLE(a, b, 0, 4, 1, 5);
-          const quad ab1 = SHUFFLE(a, b, 2, 6, 3, 7);
-          const quad cd0 = SHUFFLE(c, d, 0, 4, 1, 5);
-          const quad cd1 = SHUFFLE(c, d, 2, 6, 3, 7);
-          *(quad*)(o + p * R) = SHUFFLE(ab0, cd0, 0, 1, 4, 5);
-          *(quad*)(o + (p + 1) * R) = SHUFFLE(ab0, cd0, 2, 3, 6, 7);
-          *(quad*)(o + (p + 2) * R) = SHUFFLE(ab1, cd1, 0, 1, 4, 5);
-          *(quad*)(o + (p + 3) * R) = SHUFFLE(ab1, cd1, 2, 3, 6, 7);
-        }
+int64_t pack_squares(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_t R) {
+  typedef typename Vec<T>::bits vec;
+  typedef typename Vec<T>::bits_any any;
+  constexpr int L = Vec<T>::lanes;
+  const int64_t whole = k / L * L;
+  for (int64_t p0 = 0; p0 < whole; p0 += 64) {
+    const int64_t end = min64(p0 + 64, whole);
+    for (int64_t i0 = 0; i0 < rows; i0 += L) {
+      const int64_t i = min64(i0, rows - L);
+      for (int64_t p = p0; p < end; p += L) {
+        vec r[L];
+        UNROLL for (int l = 0; l < L; l++) r[l] = *(const any*)(x + (i + l) * ld + p);
+        transpose_square<L / 2>(r);
+        UNROLL for (int l = 0; l < L; l++) * (any*)(out + (p + l) * R + i) = r[l];
       }
     }
-    p0 = k / 4 * 4;
   }
+  return whole;
+}
+
+// The same with 4 by 4 transposes, for few rows.
+template <typename T>
+int64_t pack_quads(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_t R) {
+  typedef typename Vec<T>::quad quad;
+  for (int64_t p0 = 0; p0 + 4 <= k; p0 += 64) {
+    const int64_t end = min64(p0 + 64, k) - 3;
+    for (int64_t i0 = 0; i0 < rows; i0 += 4) {
+      const int64_t i = min64(i0, rows - 4);
+      const T* r = x + i * ld;
+      T* o = out + i;
+      for (int64_t p = p0; p < end; p += 4) {
+        const quad a = *(const quad*)(r + p), b = *(const quad*)(r + ld + p);
+        const quad c = *(const quad*)(r + 2 * ld + p), d = *(const quad*)(r + 3 * ld + p);
+        const quad ab0 = SHUFFLE(a, b, 0, 4, 1, 5);
+        const quad ab1 = SHUFFLE(a, b, 2, 6, 3, 7);
+        const quad cd0 = SHUFFLE(c, d, 0, 4, 1, 5);
+        const quad cd1 = SHUFFLE(c, d, 2, 6, 3, 7);
+        *(quad*)(o + p * R) = SHUFFLE(ab0, cd0, 0, 1, 4, 5);
+        *(quad*)(o + (p + 1) * R) = SHUFFLE(ab0, cd0, 2, 3, 6, 7);
+        *(quad*)(o + (p + 2) * R) = SHUFFLE(ab1, cd1, 0, 1, 4, 5);
+        *(quad*)(o + (p + 3) * R) = SHUFFLE(ab1, cd1, 2, 3, 6, 7);
+      }
+    }
+  }
+  return k / 4 * 4;
+}
+
+template <typename T>
+void pack_across(int64_t k, int64_t rows, const T* x, int64_t ld, T* out, int64_t R) {
+  int64_t p0 = rows >= Vec<T>::lanes ? pack_squares(k, rows, x, ld, out, R) : 0;
+  if (rows >= 4) p0 += pack_quads(k - p0, rows, x + p0, ld, out + p0 * R, R);
   for (int64_t i = 0; i < rows; i++) {
     for (int64_t p = p0; p < k; p++) out[p * R + i] = x[i * ld + p];
   }
@@ -226,12 +257,19 @@ void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb,
   constexpr int L = Vec<T>::lanes;
   const bool add = g.add || k0 > 0;
   const int64_t m = m1 - m0, panels = (m + MR - 1) / MR;
+  // Rows of a that lie along k and meet few panels of b are read where they are.
+  const bool in_rows = !g.fill && g.a_cs == 1 && nb <= 4 * NR<T>;
   int64_t i = m0;
   for (int64_t q = 0; q < panels; q++) {
     const int64_t next = m0 + m * (q + 1) / panels, rows = next - i;
     const Micro<T>* kernel;
     int64_t ars = 0;
-    if (g.fill) {
+    const T* a = ap;
+    if (in_rows) {
+      a = g.a + i * g.a_rs + k0;
+      ars = g.a_rs;
+      kernel = Table<T, false>::at[rows - 1];
+    } else if (g.fill) {
       ars = kc + PAD;
       g.fill(g.context, i, rows, k0, kc, ap, ars);
       kernel = Table<T, false>::at[rows - 1];
@@ -248,11 +286,11 @@ void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb,
       const T* bias = g.bias && !add ? g.bias + j0 + j : nullptr;
       const Micro<T> run = kernel[(padded - 1) / L];
       if (width == padded) {
-        run(kc, ap, ars, b, bs, c, g.ldc, bias, add);
+        run(kc, a, ars, b, bs, c, g.ldc, bias, add);
         continue;
       }
       T edge[MR * NV * L];
-      run(kc, ap, ars, b, bs, edge, padded, nullptr, false);
+      run(kc, a, ars, b, bs, edge, padded, nullptr, false);
       for (int64_t r = 0; r < rows; r++) {
         for (int64_t x = 0; x < width; x++) {
           T* out = c + r * g.ldc + x;
