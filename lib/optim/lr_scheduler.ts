@@ -12,6 +12,7 @@ import {
   type SchedulerState,
 } from "./scheduler.ts";
 import { ReduceLROnPlateau } from "./plateau.ts";
+import { schedulerState } from "./torch_state.ts";
 
 export {
   type LastEpoch,
@@ -427,7 +428,12 @@ export class SequentialLR extends LRScheduler {
    *
    * @throws Error where the state is not one of these schedules; nothing is written then
    */
-  override loadStateDict(state: SchedulerState): void {
+  override loadStateDict(given: SchedulerState): void {
+    const present = this.stateDict(), inner = present["schedulers"] as SchedulerState[];
+    const state = { ...schedulerState(given, present) as SchedulerState };
+    if (Array.isArray(state["schedulers"])) {
+      state["schedulers"] = state["schedulers"].map((s, i) => schedulerState(s, inner[i] ?? {}));
+    }
     this._checkState(state);
     const { schedulers, ...own } = state;
     Object.assign(this, structuredClone(own));

@@ -8,6 +8,7 @@ import { same, show } from "../shape.ts";
 import { zerosLike } from "../tensor/create.ts";
 import { Tensor } from "../tensor/mod.ts";
 import { isPlainObject, type OptionRules } from "./rules.ts";
+import { optimizerState } from "./torch_state.ts";
 
 /** The option that every optimiser has. */
 export interface LearningRate {
@@ -204,12 +205,14 @@ export abstract class Optimizer<O extends LearningRate, S extends object> {
   }
 
   /**
-   * Takes over state and options; tensors are copied. Everything is checked before anything is written.
+   * Takes over state and options; tensors are copied. Everything is checked before anything is written. A state dict of
+   * PyTorch, as `loadTorch` gives it, is taken too.
    *
    * @throws TypeError for values of the wrong kind, RangeError for options out of range
    * @throws Error where groups, parameter counts or shapes differ from this optimiser's
    */
-  loadStateDict(dict: OptimizerState): void {
+  loadStateDict(given: OptimizerState | Record<string, unknown>): void {
+    const dict = optimizerState(given) as OptimizerState;
     const fail = (text: string): never => {
       throw new Error(`Cannot load the state dict into ${this.#name}: ${text}`);
     };

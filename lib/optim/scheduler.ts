@@ -5,6 +5,7 @@ import { checkOptions, told } from "../options.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { Optimizer } from "./optimizer.ts";
 import { isPlainObject } from "./rules.ts";
+import { schedulerState } from "./torch_state.ts";
 
 /** What a schedule reads and assigns in a parameter group. */
 export interface ScheduledGroup {
@@ -213,11 +214,12 @@ export abstract class LRScheduler {
   }
 
   /**
-   * Takes over settings and counters.
+   * Takes over settings and counters, also those of a state dict of PyTorch, as `loadTorch` gives it.
    *
    * @throws Error where the state is not one of this kind of schedule; nothing is written then
    */
-  loadStateDict(state: SchedulerState): void {
+  loadStateDict(given: SchedulerState): void {
+    const state = schedulerState(given, this.stateDict()) as SchedulerState;
     this._checkState(state);
     Object.assign(this, structuredClone(state));
   }

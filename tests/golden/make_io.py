@@ -4,6 +4,7 @@ python3 tests/golden/make_io.py   (needs numpy, safetensors and torch; then deno
 """
 
 import collections
+import copy
 import json
 import os
 
@@ -124,6 +125,43 @@ torch.save(nested, path("nested.pt"))
 nested["best"] = "inf"
 nested["big"] = str(2**70)
 expected["nested.pt"] = describe(nested)
+
+# Optimisers and schedules after three steps, and what the fourth step makes of them
+lrs = torch.optim.lr_scheduler
+runs = {}
+for name, options in [("SGD", {"lr": 0.1, "momentum": 0.9}), ("SGD", {"lr": 0.1}), ("Adam", {"amsgrad": True}),
+                      ("AdamW", {"lr": 0.01, "betas": (0.8, 0.9)}), ("Adagrad", {"lr_decay": 0.1}),
+                      ("RMSprop", {"momentum": 0.9, "centered": True})]:
+    params = [torch.tensor([1.0, -2.0]).requires_grad_(), torch.tensor([[0.5]]).requires_grad_()]
+    optimizer = getattr(torch.optim, name)(params, **options)
+    for i in range(4):
+        if i == 3:
+            state = {"optimizer": optimizer.state_dict(), "before": [p.detach().clone() for p in params]}
+            state = copy.deepcopy(state)
+        for k, p in enumerate(params):
+            p.grad = torch.full_like(p, 0.5 + i - k)
+        optimizer.step()
+    runs[f"{name} {len(runs)}"] = {**state, "after": [p.detach() for p in params]}
+for name, make in {
+    "StepLR": lambda o: lrs.StepLR(o, 2), "MultiStepLR": lambda o: lrs.MultiStepLR(o, [2, 4, 4]),
+    "ExponentialLR": lambda o: lrs.ExponentialLR(o, 0.9), "LinearLR": lambda o: lrs.LinearLR(o),
+    "CosineAnnealingLR": lambda o: lrs.CosineAnnealingLR(o, 4),
+    "CosineAnnealingWarmRestarts": lambda o: lrs.CosineAnnealingWarmRestarts(o, 2, T_mult=2),
+    "OneCycleLR": lambda o: lrs.OneCycleLR(o, 0.5, total_steps=10),
+    "LambdaLR": lambda o: lrs.LambdaLR(o, lambda e: 0.9**e),
+    "ReduceLROnPlateau": lambda o: lrs.ReduceLROnPlateau(o, patience=0, factor=0.5),
+    "SequentialLR": lambda o: lrs.SequentialLR(o, [lrs.LinearLR(o), lrs.ExponentialLR(o, 0.9)], [2]),
+}.items():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    schedule, rates = make(optimizer), []
+    for i in range(8):
+        if i == 3:
+            state = copy.deepcopy({"optimizer": optimizer.state_dict(), "scheduler": schedule.state_dict()})
+        optimizer.step()
+        schedule.step(*([1.0] if name == "ReduceLROnPlateau" else []))
+        rates.append(optimizer.param_groups[0]["lr"])
+    runs[name] = {**state, "rates": rates[3:]}
+torch.save(runs, path("training.pt"))
 
 
 class Evil:
