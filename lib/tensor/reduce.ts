@@ -88,7 +88,8 @@ function summed(x: ReduceTensor, options: DTypeOptions, f: (x: Tensor) => Tensor
   if (isFloat(x.dtype) && !isFloat(dtype)) {
     throw new TypeError(`Cannot sum or multiply a ${x.dtype} tensor in ${dtype}: convert it first`);
   }
-  return f(self(x).to(dtype).to(sumDType(dtype))).to(dtype);
+  const y = f(self(x).to(dtype).to(sumDType(dtype)));
+  return options.dtype === undefined ? y : y.to(dtype); // autocast chooses where the caller does not
 }
 
 /** What several steps give for a half tensor: computed in float32, rounded once. */
