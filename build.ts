@@ -43,8 +43,7 @@ Usage: deno task build [options]
                       from a URL
   --bundle [FILE]     only write the whole of mod.ts as one ESM file (default dist/needle.js), its
                       source map and its types
-  --pack [FOLDER]     only make an npm package of that (default dist/npm); with --dry-run list what
-                      its tarball would hold
+  --pack [--dry-run]  only make an npm package of that in dist/npm, or list what it would hold
   --cuda[=ARCHS]      also build the CUDA library (ARCHS: what for, as CMake lists it, for example 90;
                       default: sm_75 to sm_90, and PTX for later ones)
   --wasm              only build the WebAssembly module and write lib/backends/wasm_module.ts, which is
@@ -331,21 +330,20 @@ async function bundle(file: string | undefined): Promise<void> {
 }
 
 /** Makes an npm package of the bundle. */
-async function pack(folder: string, dryRun: boolean): Promise<void> {
+async function pack(dryRun: boolean): Promise<void> {
   const { writePackage } = await import("./lib/tools/bundle.ts");
-  say("pack", await writePackage(ROOT, folder, dryRun));
+  say("pack", await writePackage(ROOT, dryRun));
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --wasm --check " +
     "--install-compiler --force --quiet --help";
-  // What may have a path after it.
-  const outputAt = args.findIndex((arg) => arg === "--bundle" || arg === "--pack");
-  const named = outputAt >= 0 ? args[outputAt + 1] : undefined;
+  const bundleAt = args.indexOf("--bundle");
+  const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
   const output = named === undefined || named.startsWith("-") ? undefined : named;
   const unknown = args.find((arg, i) =>
     !known.split(" ").includes(arg.replace(/^--cuda=.*/, "--cuda")) &&
-    (output === undefined || i !== outputAt + 1)
+    (output === undefined || i !== bundleAt + 1)
   );
   if (unknown !== undefined) {
     console.error(`Unknown option ${unknown}; deno task build --help lists the options`);
@@ -358,12 +356,12 @@ async function main(args: readonly string[]): Promise<number> {
   const quiet = args.includes("--quiet");
   if (quiet) sayOnStandardError();
   try {
-    if (args[outputAt] === "--bundle") {
+    if (bundleAt >= 0) {
       await bundle(output);
       return 0;
     }
-    if (args[outputAt] === "--pack") {
-      await pack(output ?? `${ROOT}/dist/npm`, args.includes("--dry-run"));
+    if (args.includes("--pack")) {
+      await pack(args.includes("--dry-run"));
       return 0;
     }
     if (args.includes("--wasm")) {

@@ -106,10 +106,10 @@ Deno.test("the source map leads to the sources, by relative paths", async () => 
 
 Deno.test("the npm package holds the bundle with its types and works when it is installed", () =>
   withFolder(async (folder) => {
-    const packed = await run(["run", "-A", "build.ts", "--pack", `${folder}/npm`]);
+    const packed = await run(["run", "-A", "build.ts", "--pack"]);
     assertEquals(packed.code, 0, packed.stderr);
-    const tarball = /needle-needle-[\d.]+\.tgz/.exec(packed.stdout)![0];
-    const listed = await run(["tf", tarball], { program: "tar", cwd: `${folder}/npm` });
+    const tarball = root + /dist\/npm\/needle-needle-[\d.]+\.tgz/.exec(packed.stdout)![0];
+    const listed = await run(["tf", tarball], { program: "tar" });
     assertEquals(listed.stdout.trim().split("\n").sort(), [
       "package/LICENSE",
       "package/README.md",
@@ -120,7 +120,7 @@ Deno.test("the npm package holds the bundle with its types and works when it is 
     ]);
     await Deno.mkdir(`${folder}/user`);
     await Deno.writeTextFile(`${folder}/user/package.json`, '{ "type": "module" }');
-    const install = ["install", "--no-audit", "--no-fund", `../npm/${tarball}`];
+    const install = ["install", "--no-audit", "--no-fund", tarball];
     const installed = await run(install, { program: "npm", cwd: `${folder}/user` });
     assertEquals(installed.code, 0, installed.stderr);
     await Deno.writeTextFile(`${folder}/user/main.js`, program("@needle/needle"));
@@ -145,6 +145,14 @@ Deno.test("the npm package holds the bundle with its types and works when it is 
     );
     assertEquals(checked.code, 0, checked.stdout + checked.stderr);
   }));
+
+Deno.test("a dry run of packing lists what would be in the package", async () => {
+  const { code, stdout, stderr } = await run(["run", "-A", "build.ts", "--pack", "--dry-run"]);
+  assertEquals(code, 0, stderr);
+  for (const file of ["needle.js", "needle.d.ts", "needle.js.map", "package.json"]) {
+    assertHas(stdout, `  ${file}\n`);
+  }
+});
 
 Deno.test("a wrong address of the bundle is refused", async () => {
   const { code, stderr } = await run(["run", "-A", "build.ts", "--bundle", "one.js", "two.js"]);

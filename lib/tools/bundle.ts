@@ -120,6 +120,14 @@ function newest(folder: string): number {
   );
 }
 
+/** The lock of `dist/`: processes that write there wait for one another. */
+async function lockDist(root: string): Promise<Deno.FsFile> {
+  await Deno.mkdir(`${root}/dist`, { recursive: true });
+  const lock = await Deno.open(`${root}/dist/lock`, { write: true, create: true });
+  await lock.lock(true);
+  return lock;
+}
+
 /**
  * Writes `dist/needle.js` and what belongs to it, unless they are newer than all sources. Processes that
  * ask for it at the same time wait for the first.
@@ -128,51 +136,51 @@ function newest(folder: string): number {
  * @returns what was written, or null if there was nothing to do
  */
 export async function ensureBundle(root: string): Promise<BundleReport | null> {
-  const file = `${root}/dist/needle.js`;
-  await Deno.mkdir(`${root}/dist`, { recursive: true });
-  using lock = await Deno.open(`${root}/dist/lock`, { write: true, create: true });
-  await lock.lock(true);
-  // The types are written last.
-  const last = await Deno.stat(file.replace(/\.js$/, ".d.ts")).catch(() => null);
+  using _lock = await lockDist(root);
+  const written = await Promise.all(
+    // The types are written last.
+    [".js", ".js.map", ".d.ts"].map((end) =>
+      Deno.stat(`${root}/dist/needle${end}`).then((file) => file.mtime!.getTime(), () => 0)
+    ),
+  );
   const sources = Math.max(newest(`${root}/lib`), Deno.statSync(`${root}/mod.ts`).mtime!.getTime());
-  const whole = last !== null && [file, `${file}.map`].every((path) => {
-    try {
-      return Deno.statSync(path).isFile;
-    } catch {
-      return false;
-    }
-  });
-  return whole && last.mtime!.getTime() > sources
-    ? null
-    : await writeBundle(`${root}/mod.ts`, file);
+  if (!written.includes(0) && written.at(-1)! > sources) return null;
+  return await writeBundle(`${root}/mod.ts`, `${root}/dist/needle.js`);
 }
 
 /**
- * Writes an npm package into `folder`: the bundle, its map and types, README and LICENSE, and the
- * tarball that `deno pack` makes of them.
+ * Makes an npm package in `dist/npm`: the bundle, its map and types, README and LICENSE, and the tarball
+ * that `deno pack` makes of them.
  *
  * @param root the repository
  * @param dryRun only list what the tarball would hold
- * @returns what `deno pack` printed
+ * @returns the tarball's name, or what `deno pack` printed of the dry run
  * @throws {Error} If `deno pack` fails.
  */
-export async function writePackage(root: string, folder: string, dryRun: boolean): Promise<string> {
-  await Deno.remove(folder, { recursive: true }).catch(() => {});
-  await Deno.mkdir(folder, { recursive: true });
-  const { name, version, license } = JSON.parse(await Deno.readTextFile(`${root}/deno.json`));
+export async function writePackage(root: string, dryRun: boolean): Promise<string> {
   await ensureBundle(root);
-  for (const file of ["needle.js", "needle.js.map", "needle.d.ts"]) {
-    await Deno.copyFile(`${root}/dist/${file}`, `${folder}/${file}`);
-  }
-  for (const file of ["README.md", "LICENSE"]) {
-    await Deno.copyFile(`${root}/${file}`, `${folder}/${file}`);
-  }
-  const config = { name, version, license, exports: "./needle.js" };
+  using _lock = await lockDist(root);
+  const { name, version, license } = JSON.parse(await Deno.readTextFile(`${root}/deno.json`));
+  const folder = `${root}/dist/npm`;
+  await Deno.mkdir(folder, { recursive: true });
+  const files = [
+    "dist/needle.js",
+    "dist/needle.js.map",
+    "dist/needle.d.ts",
+    "README.md",
+    "LICENSE",
+  ];
+  const names = files.map((file) => file.replace("dist/", ""));
+  await Promise.all(
+    files.map((file, i) => Deno.copyFile(`${root}/${file}`, `${folder}/${names[i]}`)),
+  );
+  const config = { name, version, license, exports: "./needle.js", publish: { include: names } };
   await Deno.writeTextFile(`${folder}/deno.json`, JSON.stringify(config, null, 2));
+  const tarball = `${name.replace("@", "").replace("/", "-")}-${version}.tgz`;
   // The types are written already ("slow types": do not infer them again), and git ignores the folder.
-  const args = ["pack", "--allow-dirty", "--allow-slow-types", ...(dryRun ? ["--dry-run"] : [])];
+  const args = ["pack", "--allow-dirty", "--allow-slow-types"];
   const { success, stderr, stdout } = await new Deno.Command(Deno.execPath(), {
-    args,
+    args: [...args, ...(dryRun ? ["--dry-run"] : ["--output", "unfinished.tgz"])],
     cwd: folder,
     env: { NO_COLOR: "1" },
     stdin: "null",
@@ -180,5 +188,7 @@ export async function writePackage(root: string, folder: string, dryRun: boolean
   const decoder = new TextDecoder();
   const printed = (decoder.decode(stderr) + decoder.decode(stdout)).trim();
   if (!success) throw new Error(`deno pack failed:\n${printed}`);
-  return printed;
+  if (dryRun) return printed;
+  await Deno.rename(`${folder}/unfinished.tgz`, `${folder}/${tarball}`);
+  return `dist/npm/${tarball}`;
 }
