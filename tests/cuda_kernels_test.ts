@@ -1,0 +1,190 @@
+// CUDA kernels on sizes where they take other ways than in the op table: reductions and scans in parts, sorting by
+// radix, sums at many positions. On the emulation, with guarded device memory; NEEDLE_EMULATE=random:SEED runs the
+// threads of each block in another order, and the results are the same bits.
+
+import { assertEquals, assertThrows } from "@std/assert";
+import * as ndl from "../mod.ts";
+import { call } from "../lib/dispatch.ts";
+import { gradOps } from "../lib/ops/grads.ts";
+import { indexOps } from "../lib/ops/index.ts";
+import { scanOps } from "../lib/ops/scan.ts";
+import { sortOps } from "../lib/ops/sort.ts";
+import type { TypedKernelOp } from "../lib/ops/op.ts";
+import type { DType } from "../lib/dtype.ts";
+import { emulatedGpus, withDeviceGuards } from "./cuda_support.ts";
+import { assertClose, seeded, tolerance } from "./harness.ts";
+
+/** An input: its shape, its elements by their position, and its dtype. */
+interface Input {
+  readonly shape: readonly number[];
+  readonly at: (i: number) => number;
+  readonly dtype?: DType;
+}
+
+function numbers({ shape, at, dtype = "float32" }: Input, device: ndl.Device): ndl.Tensor {
+  const n = shape.reduce((a, b) => a * b, 1);
+  return ndl.tensor(Float64Array.from({ length: n }, (_, i) => at(i)), { shape, dtype, device });
+}
+
+const random = seeded(7);
+const noise = Float64Array.from({ length: 1 << 16 }, () => 2 * random() - 1);
+const real = (i: number): number => noise[i % noise.length]!;
+const whole = (below: number) => (i: number): number =>
+  Math.floor((noise[i % noise.length]! + 1) / 2 * below);
+
+/** The largest absolute value, at least 1. */
+function largest(values: ArrayLike<number | bigint>): number {
+  let m = 1;
+  for (let i = 0; i < values.length; i++) {
+    const v = Math.abs(Number(values[i]));
+    if (v > m && v < Infinity) m = v;
+  }
+  return m;
+}
+
+/** Throws unless the op gives on `device` what it gives on the reference. */
+function agreesOn<A>(
+  device: ndl.Device,
+  op: TypedKernelOp<A>,
+  inputs: readonly (Input | null)[],
+  attrs: A,
+): void {
+  const on = (d: ndl.Device): ndl.Tensor[] => {
+    const given = inputs.map((input) => input === null ? null : numbers(input, d));
+    const out = call(op, given, attrs, d);
+    return [
+      ...out,
+      ...given.filter((_, i) => op.mutates.includes(op.inputs[i]!)) as ndl.Tensor[],
+    ];
+  };
+  const want = on(ndl.reference());
+  withDeviceGuards(device, () =>
+    on(device).forEach((y, i) => {
+      const expected = want[i]!.toTypedArray();
+      assertEquals(y.shape, want[i]!.shape);
+      const what = `${op.name} of ${inputs.map((x) => x?.shape)} output ${i}`;
+      assertClose(y.toTypedArray(), expected, tolerance(y.dtype, 4), what, largest(expected));
+    }));
+}
+
+for (const device of emulatedGpus()) {
+  const agrees = <A>(op: TypedKernelOp<A>, inputs: readonly (Input | null)[], attrs: A): void =>
+    agreesOn(device, op, inputs, attrs);
+  const methods = {
+    sum: (x: ndl.Tensor, d: number[]) => x.sum(d),
+    mean: (x: ndl.Tensor, d: number[]) => x.mean(d),
+    var: (x: ndl.Tensor, d: number[]) => x.var(d),
+    amax: (x: ndl.Tensor, d: number[]) => x.amax(d),
+  };
+  Deno.test(`reductions in parts on ${device}`, () => {
+    const cases: [shape: number[], dims: number[]][] = [
+      [[70_001], [0]],
+      [[3, 20_011], [1]],
+      [[20_011, 3], [0]],
+      [[1201, 37], [0]],
+      [[7, 5, 1201], [0, 2]],
+    ];
+    for (const [shape, dims] of cases) {
+      for (const [name, f] of Object.entries(methods)) {
+        // Far from zero: what cancels would show.
+        const input: Input = { shape, at: (i) => 3 + real(i) };
+        const want = f(numbers(input, ndl.reference()), dims).toTypedArray();
+        withDeviceGuards(device, () => {
+          const got = f(numbers(input, device), dims).toTypedArray();
+          assertClose(got, want, tolerance("float32", 4), `${name} of ${shape} over ${dims}`);
+        });
+      }
+    }
+  });
+
+  Deno.test(`scans in parts on ${device}`, () => {
+    for (const [shape, dim] of [[[2, 20_000], 1], [[9001], 0], [[3001, 5], 0]] as const) {
+      for (const reverse of [false, true]) {
+        agrees(scanOps.cumsum, [{ shape, at: real, dtype: "float64" }], { dim, reverse });
+        agrees(scanOps.cumsum, [{ shape, at: whole(9), dtype: "int64" }], { dim, reverse });
+      }
+      agrees(scanOps.cumprod, [{ shape, at: (i) => 1 + real(i) / 50 }], { dim });
+    }
+  });
+
+  Deno.test(`long lines are sorted on ${device}, equal elements in their order`, () => {
+    for (const dtype of ["float32", "float64", "int32", "int64", "uint8", "bool"] as const) {
+      const at = dtype === "bool" ? whole(2) : whole(200); // many are equal
+      for (const descending of [false, true]) {
+        agrees(sortOps.sort, [{ shape: [2, 5001], at, dtype }], { dim: 1, descending });
+      }
+    }
+    const odd = (i: number): number =>
+      i % 97 === 0 ? NaN : i % 89 === 0 ? -0 : real(i) * 10 ** (i % 30);
+    agrees(sortOps.sort, [{ shape: [300, 1, 3], at: odd, dtype: "float64" }], {
+      dim: 0,
+      descending: true,
+    });
+    agrees(sortOps.sort, [{ shape: [1500, 3], at: odd }], { dim: 0, descending: false });
+    agrees(sortOps.topk, [{ shape: [3, 2100], at: odd }], {
+      k: 7,
+      dim: 1,
+      largest: true,
+      size: 2100,
+    });
+    // More tiles than are summed at once.
+    agrees(sortOps.sort, [{ shape: [70_000], at: whole(1e6), dtype: "int32" }], {
+      dim: 0,
+      descending: false,
+    });
+  });
+
+  Deno.test(`sums at many positions on ${device}`, () => {
+    const index: Input = { shape: [900], at: whole(37), dtype: "int64" };
+    const slices = { dim: 0, sizes: [37], skip: 5 };
+    agrees(indexOps.indexAdd, [index, { shape: [900, 3], at: real }, null], slices);
+    agrees(indexOps.indexAdd, [
+      { ...index, dtype: "int32" },
+      { shape: [2, 900, 2], at: real, dtype: "float64" },
+      { shape: [2, 37, 2], at: real, dtype: "float64" },
+    ], { dim: 1, sizes: [37], skip: -1 });
+    const elements: Input = { shape: [2, 900, 3], at: whole(11), dtype: "int64" };
+    for (const dtype of ["float32", "int64"] as const) {
+      const src: Input = { shape: elements.shape, at: (i) => whole(50)(i) - 25, dtype };
+      agrees(indexOps.scatterAdd, [elements, src, null], { dim: 1, size: 11 });
+    }
+    agrees(indexOps.scatter, [{ shape: [2, 11, 3], at: real }, elements, {
+      shape: elements.shape,
+      at: real,
+    }], { dim: 1, size: 11, value: 0 });
+    const rows: Input = { shape: [900, 3], at: real };
+    agrees(gradOps.mergeRows, [rows, index], { skip: 5 });
+    agrees(gradOps.addRows, [{ shape: [37, 3], at: real }, rows, index], { skip: 5, alpha: 0.5 });
+  });
+
+  Deno.test(`positions of what is not zero on ${device}`, () => {
+    // The second has more tiles than are summed at once.
+    for (const shape of [[5, 1021, 3], [2, 265_000]]) {
+      const x: Input = { shape, at: (i) => real(i) > 0.3 ? 1 : 0, dtype: "uint8" };
+      const [count] = call(indexOps.countNonzero, [numbers(x, ndl.reference())], undefined);
+      agrees(indexOps.countNonzero, [x], undefined);
+      agrees(indexOps.nonzero, [x], { count: Number(count!.item()) });
+    }
+  });
+
+  Deno.test(`what only kernels of ${device} can see to be wrong is told at the next read`, () => {
+    const x = ndl.zeros([3, 4], { device });
+    const labels = ndl.tensor([0, 4, 1], { dtype: "int64", device });
+    assertThrows(
+      () => ndl.nn.functional.crossEntropy(x, labels).item(),
+      RangeError,
+      "label 4 is not in [0, 4)",
+    );
+    assertThrows(
+      () => x.indexSelect(0, ndl.tensor([1, -3], { dtype: "int64", device })).toTypedArray(),
+      RangeError,
+      "Index -3 is out of range for size 3",
+    );
+    assertThrows(
+      () => ndl.nn.functional.binaryCrossEntropy(x.add(2), x).item(),
+      RangeError,
+      "2 is no probability",
+    );
+    assertEquals(x.sum().item(), 0);
+  });
+}
