@@ -224,6 +224,11 @@ export function inferSize(what: string, shape: Shape, target: Shape): number[] {
   return out;
 }
 
+/** Whether all elements are one in memory: an expanded scalar. */
+export function isSingle(shape: Shape, strides: Shape): boolean {
+  return numel(shape) > 0 && shape.every((s, i) => s === 1 || strides[i] === 0);
+}
+
 /** Strides for reading a strided tensor as `target` without a copy, or null where that needs a copy. */
 export function viewStrides(shape: Shape, strides: Shape, target: Shape): number[] | null {
   if (isContiguous(shape, strides)) return contiguousStrides(target);

@@ -11,13 +11,16 @@ struct Batch {
   int64_t outer, c, inner;
   double eps;
   bool relu;
+  bool single;  // the incoming gradient is one element for all
   explicit Batch(const double* desc)
       : outer(int64_t(desc[0])),
         c(int64_t(desc[1])),
         inner(int64_t(desc[2])),
         eps(desc[3]),
-        relu(desc[4] != 0) {}
+        relu(desc[4] != 0),
+        single(desc[5] != 0) {}
   bool columns() const { return inner == 1; }
+  int64_t row(const Columns& by) const { return columns() ? by.width : inner; }
   int64_t per_channel() const { return outer * inner; }
   int64_t elements() const { return outer * c * inner; }
   int64_t parts() const { return part_count(elements()); }
@@ -36,10 +39,11 @@ struct BatchMemory {
   ColumnWork<T>* work;
   Moments* moments;
   double *sum, *dot;
+  T* row;  // for Incoming
   int64_t c;
 
   BatchMemory(const Batch& s, const Columns& by)
-      : c(s.c), parts_(s.parts()), width_(s.columns() ? by.width : s.c) {}
+      : c(s.c), parts_(s.parts()), width_(s.columns() ? by.width : s.c), row_(s.single ? s.row(by) : 0) {}
   bool take() {
     return lay_out(kScratchNorm, [this](Arena& arena) {
       parameters.lay_out(arena, width_);
@@ -47,13 +51,14 @@ struct BatchMemory {
       moments = arena.take<Moments>(parts_ * c);
       sum = arena.take<double>(parts_ * c);
       dot = arena.take<double>(parts_ * c);
+      row = arena.take<T>(row_);
       ColumnWork<T> unused;
       for (int64_t p = 0; p < parts_; p++) (work ? work[p] : unused).lay_out(arena, width_);
     });
   }
 
  private:
-  int64_t parts_, width_;
+  int64_t parts_, width_, row_;
 };
 
 // Calls f(first element, rows, width) for pieces of the rows in `range`, the last block first: it is the one
@@ -146,16 +151,22 @@ int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mea
                             const T* weight, const T* bias, T* dx, T* dweight, T* dbias) {
   const NormTable<T>& table = norm_table<T>();
   const int64_t parts = s.parts(), step = s.c * s.inner;
+  T* row = nullptr;
+  if (s.single && !lay_out(kScratchNorm, [&](Arena& arena) { row = arena.take<T>(s.inner); })) {
+    return out_of_memory();
+  }
+  const Incoming<T> in(g, s.single, row, s.inner);
   each_part(parts, [&](int64_t part) {
     const Range range = part_of(s.c, part, parts);
     for (int64_t j = range.begin; j < range.end; j++) {
       const NormRun<T> run = forward_run(s, j, mean, variance, weight, bias);
       const int64_t at = j * s.inner;
       double sum = 0, dot = 0;
-      table.dot_runs(s.outer, step, s.inner, g + at, x + at, run, s.relu, &sum, &dot);
+      table.dot_runs(s.outer, step, s.inner, in.at(at), in.step(step), x + at, run, s.relu, &sum, &dot);
       const Backward<T> b(s, j, sum, dot, variance, weight);
       dweight[j] = b.dweight, dbias[j] = b.dbias;
-      table.grad_runs(s.outer, step, s.inner, g + at, x + at, run, b.slope, b.level, s.relu, dx + at);
+      table.grad_runs(s.outer, step, s.inner, in.at(at), in.step(step), x + at, run, b.slope, b.level, s.relu,
+                      dx + at);
     }
   });
   return kOk;
@@ -218,6 +229,7 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T*
   BatchMemory<T> memory(s, by);
   if (!memory.take()) return out_of_memory();
   const Parameters<T>& p = memory.parameters;
+  const Incoming<T> in(g, s.single, memory.row, s.row(by));
   const int64_t parts = s.parts();
   set_forward(s, by, p, mean, variance, weight, bias);
   std::fill(memory.sum, memory.sum + parts * s.c, 0.0);
@@ -226,13 +238,12 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T*
     const Range range = s.units(part, parts);
     double *sum = memory.sum + part * s.c, *dot = memory.dot + part * s.c;
     if (s.columns()) {
-      const int64_t start = range.begin * s.c;
-      column_dots(by, range.end - range.begin, g + start, x + start, p, s.relu, memory.work[part], sum, dot);
+      column_dots(by, range.begin, range.end - range.begin, in, x, p, s.relu, memory.work[part], sum, dot);
       return;
     }
     for (int64_t i = range.begin; i < range.end; i++) {
-      const int64_t j = i % s.c;
-      table.dot_runs(1, 0, s.inner, g + i * s.inner, x + i * s.inner, p.run(j), s.relu, sum + j, dot + j);
+      const int64_t j = i % s.c, at = i * s.inner;
+      table.dot_runs(1, 0, s.inner, in.at(at), 0, x + at, p.run(j), s.relu, sum + j, dot + j);
     }
   });
   for (int64_t j = 0; j < s.c; j++) {
@@ -249,13 +260,14 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const T*
     const Range range = s.units(part, parts);
     if (s.columns()) {
       backwards(by, range, [&](int64_t at, int64_t rows, int64_t width) {
-        table.grad_columns(rows, width, g + at, x + at, p.columns(), p.slope, p.level, s.relu, dx + at);
+        table.grad_columns(rows, width, in.at(at), in.step(width), x + at, p.columns(), p.slope, p.level,
+                           s.relu, dx + at);
       });
       return;
     }
     for (int64_t i = range.end - 1; i >= range.begin; i--) {
       const int64_t j = i % s.c, at = i * s.inner;
-      table.grad_runs(1, 0, s.inner, g + at, x + at, p.run(j), p.slope[j], p.level[j], s.relu, dx + at);
+      table.grad_runs(1, 0, s.inner, in.at(at), 0, x + at, p.run(j), p.slope[j], p.level[j], s.relu, dx + at);
     }
   });
   return kOk;

@@ -121,11 +121,12 @@ int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T*
     }
     if (s.columns) {
       p.tile(by);
-      column_dots(by, s.length, g + start, x + start, p, false, memory.work, sum, dot);
+      column_dots(by, i * s.length, s.length, Incoming<T>(g, false, nullptr, 0), x, p, false, memory.work,
+                  sum, dot);
     } else {
       for (int64_t j = 0; j < s.c; j++) {
         const int64_t at = start + j * s.length;
-        table.dot_runs(1, 0, s.length, g + at, x + at, p.run(j), false, sum + j, dot + j);
+        table.dot_runs(1, 0, s.length, g + at, 0, x + at, p.run(j), false, sum + j, dot + j);
       }
     }
     for (int64_t k = 0; k < s.groups; k++) {
@@ -140,14 +141,14 @@ int32_t group_norm_backward(const double* desc, const T* g, const T* x, const T*
         p.level[j] = T(-all / s.count());
         if (s.columns) continue;
         const int64_t at = start + j * s.length;
-        table.grad_runs(1, 0, s.length, g + at, x + at, p.run(j), p.slope[j], p.level[j], false, dx + at);
+        table.grad_runs(1, 0, s.length, g + at, 0, x + at, p.run(j), p.slope[j], p.level[j], false, dx + at);
       }
     }
     if (!s.columns) return;
     p.tile(by);
     by.apply(s.length, [&](int64_t at, int64_t rows, int64_t width) {
       const int64_t i = start + at;
-      table.grad_columns(rows, width, g + i, x + i, p.columns(), p.slope, p.level, false, dx + i);
+      table.grad_columns(rows, width, g + i, width, x + i, p.columns(), p.slope, p.level, false, dx + i);
     });
   });
   for (int64_t j = 0; j < s.c; j++) {

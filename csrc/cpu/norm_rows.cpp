@@ -42,15 +42,18 @@ int32_t grad_rows(const double* desc, const T* g, const T* x, const T* mean, con
   constexpr int64_t kRows = 64;  // summed in T before they go into a double
   const int64_t rows = int64_t(desc[0]), cols = int64_t(desc[1]);
   const int64_t parts = std::min(part_count(2 * rows * cols), std::max<int64_t>(rows, 1));
-  T *ones, *block;
+  const bool single = desc[3] != 0;  // g is one element for all
+  T *ones, *block, *row;
   double* totals;
   const bool room = lay_out(kScratchNorm, [&](Arena& arena) {
     ones = arena.take<T>(cols + 1);
     block = arena.take<T>(parts * 2 * cols + 1);
     totals = arena.take<double>(parts * 2 * cols + 1);
+    row = arena.take<T>(single ? cols : 0);
   });
   if (!room) return out_of_memory();
   std::fill(ones, ones + cols, T(1));
+  const Incoming<T> in(g, single, row, cols);
   each_part(parts, [&](int64_t part) {
     const Range range = part_of(rows, part, parts);
     T* mine = block + part * 2 * cols;
@@ -58,9 +61,9 @@ int32_t grad_rows(const double* desc, const T* g, const T* x, const T* mean, con
     std::fill(total, total + 2 * cols, 0.0);
     for (int64_t r = range.begin; r < range.end; r += kRows) {
       std::fill(mine, mine + 2 * cols, T(0));
-      norm_table<T>().grad_rows(std::min(kRows, range.end - r), cols, g + r * cols, x + r * cols,
-                                mean ? mean + r : nullptr, rstd + r, weight ? weight : ones, dx + r * cols,
-                                mine, mine + cols);
+      norm_table<T>().grad_rows(std::min(kRows, range.end - r), cols, in.at(r * cols), in.step(cols),
+                                x + r * cols, mean ? mean + r : nullptr, rstd + r, weight ? weight : ones,
+                                dx + r * cols, mine, mine + cols);
       for (int64_t j = 0; j < 2 * cols; j++) total[j] += double(mine[j]);
     }
   });

@@ -130,6 +130,18 @@ struct Parameters {
   }
 };
 
+// The gradient that comes in: where x's elements have theirs, or one element for all, which then fills `row`.
+template <typename T>
+struct Incoming {
+  const T* data;
+  bool single;
+  Incoming(const T* g, bool one, T* row, int64_t length) : data(one ? row : g), single(one) {
+    if (one) std::fill(row, row + length, g[0]);
+  }
+  const T* at(int64_t i) const { return single ? data : data + i; }
+  int64_t step(int64_t distance) const { return single ? 0 : distance; }
+};
+
 // What one thread needs for statistics of columns.
 template <typename T>
 struct ColumnWork {
@@ -160,17 +172,20 @@ void column_moments(const Columns& by, int64_t rows, const T* x, const ColumnWor
   }
 }
 
-// Adds each channel's sums of g and of g * (x - mean) over `rows` rows; parameters are tiled.
+// Adds each channel's sums of g and of g * (x - mean) over `rows` rows from row `first` on; parameters are
+// tiled.
 template <typename T>
-void column_dots(const Columns& by, int64_t rows, const T* g, const T* x, const Parameters<T>& p, bool relu,
-                 const ColumnWork<T>& work, double* sum, double* dot) {
+void column_dots(const Columns& by, int64_t first, int64_t rows, const Incoming<T>& g, const T* x,
+                 const Parameters<T>& p, bool relu, const ColumnWork<T>& work, double* sum, double* dot) {
   const NormTable<T>& table = norm_table<T>();
   const int64_t block = by.block();
-  for (int64_t r = 0; r < rows; r += block, x += block * by.c, g += block * by.c) {
+  for (int64_t r = 0; r < rows; r += block) {
+    const int64_t start = (first + r) * by.c;
     std::fill(work.sum, work.sum + by.width, T(0));
     std::fill(work.square, work.square + by.width, T(0));
     by.apply(std::min(block, rows - r), [&](int64_t at, int64_t count, int64_t width) {
-      table.dot_columns(count, width, g + at, x + at, p.columns(), relu, work.sum, work.square);
+      table.dot_columns(count, width, g.at(start + at), g.step(width), x + start + at, p.columns(), relu,
+                        work.sum, work.square);
     });
     for (int64_t j = 0; j < by.c; j++) {
       sum[j] += by.sum(work.sum, j);

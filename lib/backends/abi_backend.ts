@@ -6,7 +6,7 @@ import { tensorArguments } from "../abi.ts";
 import type { Backend, ElementwiseKernel, Operand, OpKernel } from "../backend.ts";
 import type { DeviceReport } from "../device.ts";
 import { isHalf } from "../dtype.ts";
-import { broadcastStrides, coalesce, numel } from "../shape.ts";
+import { broadcastStrides, coalesce, isSingle, numel } from "../shape.ts";
 import { rawChannelsLast, rawContiguous } from "../dispatch.ts";
 import type { ElementwiseOp, KernelOp } from "../ops/op.ts";
 import { elementwiseOps } from "../ops/elementwise.ts";
@@ -42,6 +42,8 @@ export abstract class AbiBackend implements Backend {
   abstract readonly name: string;
   /** How generated code writes a base pointer that is null. */
   protected readonly none: string = "null";
+  /** Whether kernels read an input of `op.single` that is one element; otherwise it is expanded for them. */
+  protected readonly takesSingle: boolean = true;
 
   /** Opens the function of an op. */
   protected abstract open(op: ElementwiseOp | KernelOp): Call;
@@ -125,7 +127,7 @@ export abstract class AbiBackend implements Backend {
       n: number,
       desc: unknown,
     ) => boolean;
-    const orders = op.inputs.map((name) => orderOf(op, name));
+    const orders = op.inputs.map((name) => orderOf(op, name, this.takesSingle));
     const kernel: OpKernel = (ins, outs, attrs) => {
       if (!op.halves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
       const ready = prepare(orders, ins);
@@ -158,11 +160,12 @@ function hasHalf(ins: readonly (Tensor | null)[], outs: readonly Tensor[]): bool
   return false;
 }
 
-/** How a kernel reads an input: any strides, row-major, or channels-last. */
-type Order = "any" | "rows" | "channelsLast";
+/** How a kernel reads an input: any strides, row-major, channels-last, or row-major unless it is one element. */
+type Order = "any" | "rows" | "channelsLast" | "single";
 
-function orderOf(op: KernelOp, input: string): Order {
+function orderOf(op: KernelOp, input: string, takesSingle: boolean): Order {
   if (op.strided.includes(input)) return "any";
+  if (takesSingle && op.single.includes(input)) return "single";
   return op.channelsLast.includes(input) ? "channelsLast" : "rows";
 }
 
@@ -174,8 +177,9 @@ function prepare(
   let ready: (Tensor | null)[] | null = null;
   for (let i = 0; i < ins.length; i++) {
     const t = ins[i]!, order = orders[i]!;
-    if (t === null || order === "any" || (order === "rows" && t._layout === 0)) continue;
-    const right = order === "rows" ? rawContiguous(t) : rawChannelsLast(t);
+    if (t === null || order === "any" || (order !== "channelsLast" && t._layout === 0)) continue;
+    if (order === "single" && isSingle(t.shape, t._strides)) continue;
+    const right = order === "channelsLast" ? rawChannelsLast(t) : rawContiguous(t);
     if (right !== t) (ready ??= [...ins])[i] = right;
   }
   return ready ?? ins;

@@ -25,6 +25,7 @@ export class NativeLibrary extends AbiBackend {
   readonly name: string;
   readonly fused?: FusedKernel;
   protected readonly path: string;
+  protected override readonly takesSingle: boolean;
   readonly #host: boolean;
 
   constructor(name: string, path: string, host: boolean) {
@@ -32,6 +33,7 @@ export class NativeLibrary extends AbiBackend {
     this.name = name;
     this.path = path;
     this.#host = host;
+    this.takesSingle = host;
     if (host) {
       this.fused = this.#fusedKernel();
       hostPool.alignToPages();

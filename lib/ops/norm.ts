@@ -2,7 +2,7 @@
 // second derivatives go through the composition. Inputs are row-major; where the channels lie is an attribute, so
 // that channels-last images are normalised as (N, H, W, C) without a copy. Statistics of halves are float32.
 
-import { numel, show } from "../shape.ts";
+import { isSingle, numel, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
@@ -54,10 +54,11 @@ function split(x: Shaped, axis: number): { outer: number; channels: number; inne
   };
 }
 
-/** Descriptor of the batch norms: [outer, C, inner, eps, relu]. */
-function describeBatch(x: Tensor, a: BatchNormAttrs): number[] {
+/** Descriptor of the batch norms: [outer, C, inner, eps, relu, whether g is one element for all]. */
+function describeBatch(x: Tensor, a: BatchNormAttrs, g: Tensor | null = null): number[] {
   const { outer, channels, inner } = split(x, a.axis);
-  return [outer, channels, inner, a.eps, Number(a.relu)];
+  const single = g !== null && isSingle(g.shape, g._strides);
+  return [outer, channels, inner, a.eps, Number(a.relu), Number(single)];
 }
 
 /** Per channel, shaped so that it broadcasts against x. */
@@ -128,15 +129,16 @@ const batchNorm: TypedKernelOp<BatchNormAttrs> = kernel({
 });
 
 const batchNormBackward: TypedKernelOp<BatchNormAttrs> = kernel({
-  doc: "all gradients of batchNorm; with relu, where its result was positive",
+  doc: "all gradients of batchNorm; with relu, where its result was positive; g may be one element",
   inputs: ["g", "x", "mean", "variance"],
   optional: ["weight", "bias"],
   outputs: ["dx", "dweight", "dbias"],
+  single: ["g"],
   infer: ({ x }, a: BatchNormAttrs) => {
     const per = { shape: [x.shape[a.axis]!], dtype: statsDType(x.dtype) };
     return [{ shape: x.shape, dtype: x.dtype }, per, per];
   },
-  descriptor: ({ x }, _, a) => describeBatch(x, a),
+  descriptor: ({ g, x }, _, a) => describeBatch(x, a, g),
   reference: ({ g, x, mean, variance, weight, bias }, { dx, dweight, dbias }, a) => {
     const each = (f: (i: number, c: number) => void): void => eachChannel(x, a.axis, f);
     const rstd = variance.f.map((v) => 1 / Math.sqrt(v + a.eps));

@@ -1,7 +1,7 @@
 // Norms of rows: layer norm and RMS norm, fused, and what all norms share. See norm.ts.
 
 import { type DType, isFloat, isHalf } from "../dtype.ts";
-import { numel, type Shape, show } from "../shape.ts";
+import { isSingle, numel, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
 import { kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
@@ -122,9 +122,9 @@ function eachRow(
   for (let i = 0; i < x.f.length; i++) f(i, Math.floor(i / cols), i % cols);
 }
 
-/** Descriptor of layer norm, RMS norm and their backward ops: [rows, cols, eps]. */
-function describeRows(x: Tensor, a: LayerNormAttrs): number[] {
-  return [...rowsOf(x, a.dims), a.eps];
+/** Descriptor of layer norm, RMS norm and their backward ops: [rows, cols, eps, whether g is one element for all]. */
+function describeRows(x: Tensor, a: LayerNormAttrs, g: Tensor | null = null): number[] {
+  return [...rowsOf(x, a.dims), a.eps, Number(g !== null && isSingle(g.shape, g._strides))];
 }
 
 function lastDims(x: Tensor, dims: number): number[] {
@@ -164,15 +164,16 @@ const layerNorm: TypedKernelOp<LayerNormAttrs> = kernel({
 });
 
 const layerNormBackward: TypedKernelOp<LayerNormAttrs> = kernel({
-  doc: "all gradients of layerNorm",
+  doc: "all gradients of layerNorm; g may be one element",
   inputs: ["g", "x", "mean", "rstd"],
   optional: ["weight"],
   outputs: ["dx", "dweight", "dbias"],
+  single: ["g"],
   infer: ({ x }, a: LayerNormAttrs) => {
     const per = { shape: x.shape.slice(x.ndim - a.dims), dtype: statsDType(x.dtype) };
     return [{ shape: x.shape, dtype: x.dtype }, per, per];
   },
-  descriptor: ({ x }, _, a) => describeRows(x, a),
+  descriptor: ({ g, x }, _, a) => describeRows(x, a, g),
   reference: ({ g, x, mean, rstd, weight }, { dx, dweight, dbias }, a) => {
     const h = new Float64Array(x.f.length);
     eachRow(x, a.dims, (i, row, col) => {
@@ -216,15 +217,16 @@ const rmsNorm: TypedKernelOp<LayerNormAttrs> = kernel({
 });
 
 const rmsNormBackward: TypedKernelOp<LayerNormAttrs> = kernel({
-  doc: "all gradients of rmsNorm",
+  doc: "all gradients of rmsNorm; g may be one element",
   inputs: ["g", "x", "rstd"],
   optional: ["weight"],
   outputs: ["dx", "dweight"],
+  single: ["g"],
   infer: ({ x }, a: LayerNormAttrs) => [{ shape: x.shape, dtype: x.dtype }, {
     shape: x.shape.slice(x.ndim - a.dims),
     dtype: statsDType(x.dtype),
   }],
-  descriptor: ({ x }, _, a) => describeRows(x, a),
+  descriptor: ({ g, x }, _, a) => describeRows(x, a, g),
   reference: ({ g, x, rstd, weight }, { dx, dweight }, a) => {
     const [rows, cols] = rowsOf(x, a.dims), dot = new Float64Array(rows);
     eachRow(x, a.dims, (i, row, col) => {

@@ -167,6 +167,8 @@ export interface KernelOp {
   readonly strided: readonly string[];
   /** Inputs that native kernels read in channels-last memory order. */
   readonly channelsLast: readonly string[];
+  /** Inputs that may be one element expanded (what a sum gives backward): the descriptor says so. Else row-major. */
+  readonly single: readonly string[];
   /** Inputs that are written in place. */
   readonly mutates: readonly string[];
   /** Native libraries may take float16 and bfloat16 (summing in float32, rounding once), or decline a call. */
@@ -219,6 +221,7 @@ export interface KernelDef<
   readonly aux?: readonly X[];
   readonly strided?: readonly (I | Opt)[];
   readonly channelsLast?: readonly (I | Opt)[];
+  readonly single?: readonly (I | Opt)[];
   readonly mutates?: readonly I[];
   readonly halves?: boolean;
   /** Checks the inputs (they arrive in the order of `inputs`, then `optional`) and sizes the results. */
@@ -307,6 +310,7 @@ export function kernel<
     aux: def.aux ?? [],
     strided: def.strided ?? [],
     channelsLast: def.channelsLast ?? [],
+    single: def.single ?? [],
     mutates: def.mutates ?? [],
     halves: def.halves ?? false,
     infer: (ins, attrs) => def.infer(nameInputs(ins) as In, attrs),

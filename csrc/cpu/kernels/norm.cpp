@@ -23,6 +23,7 @@ struct Vec<double> {
 
 constexpr int kChains = 4;         // vectors that accumulate side by side
 constexpr int64_t kBlock = 16384;  // elements that are summed in T before they go into a double
+constexpr int64_t kFirst = 512;    // elements whose mean the moments of a block are taken around
 
 // ---------------------------------------------------------------- columns
 
@@ -73,16 +74,16 @@ void scale_columns(int64_t rows, int64_t width, const T* x, NormColumns<T> p, bo
 }
 
 template <typename T, bool kRelu>
-void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x,
+void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, int64_t g_step, const T* __restrict x,
                     NormColumns<T> p, T* __restrict sum, T* __restrict dot) {
   const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
   const auto masked = [](T g, T centred, T scale, T shift) {
     return kRelu && !(centred * scale + shift > 0) ? T(0) : g;
   };
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4, x += 4 * width, g += 4 * width) {
+  for (; r + 4 <= rows; r += 4, x += 4 * width, g += 4 * g_step) {
     const T *x1 = x + width, *x2 = x1 + width, *x3 = x2 + width;
-    const T *g1 = g + width, *g2 = g1 + width, *g3 = g2 + width;
+    const T *g1 = g + g_step, *g2 = g1 + g_step, *g3 = g2 + g_step;
     for (int64_t j = 0; j < width; j++) {
       const T c0 = x[j] - mean[j], c1 = x1[j] - mean[j], c2 = x2[j] - mean[j], c3 = x3[j] - mean[j];
       const T h0 = masked(g[j], c0, scale[j], shift[j]), h1 = masked(g1[j], c1, scale[j], shift[j]);
@@ -91,7 +92,7 @@ void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T*
       dot[j] += (h0 * c0 + h1 * c1) + (h2 * c2 + h3 * c3);
     }
   }
-  for (; r < rows; r++, x += width, g += width) {
+  for (; r < rows; r++, x += width, g += g_step) {
     for (int64_t j = 0; j < width; j++) {
       const T centred = x[j] - mean[j], h = masked(g[j], centred, scale[j], shift[j]);
       sum[j] += h;
@@ -101,18 +102,18 @@ void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T*
 }
 
 template <typename T>
-void dot_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, bool relu, T* sum,
-                 T* dot) {
-  relu ? dot_columns_as<T, true>(rows, width, g, x, p, sum, dot)
-       : dot_columns_as<T, false>(rows, width, g, x, p, sum, dot);
+void dot_columns(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
+                 bool relu, T* sum, T* dot) {
+  relu ? dot_columns_as<T, true>(rows, width, g, g_step, x, p, sum, dot)
+       : dot_columns_as<T, false>(rows, width, g, g_step, x, p, sum, dot);
 }
 
 template <typename T, bool kRelu>
-void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T* __restrict x,
-                     NormColumns<T> p, const T* __restrict slope, const T* __restrict level,
-                     T* __restrict dx) {
+void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, int64_t g_step,
+                     const T* __restrict x, NormColumns<T> p, const T* __restrict slope,
+                     const T* __restrict level, T* __restrict dx) {
   const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
-  for (int64_t r = 0; r < rows; r++, g += width, x += width, dx += width) {
+  for (int64_t r = 0; r < rows; r++, g += g_step, x += width, dx += width) {
     for (int64_t j = 0; j < width; j++) {
       const T centred = x[j] - mean[j];
       const T h = kRelu && !(centred * scale[j] + shift[j] > 0) ? T(0) : g[j];
@@ -122,10 +123,10 @@ void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, const T
 }
 
 template <typename T>
-void grad_columns(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, const T* slope,
-                  const T* level, bool relu, T* dx) {
-  relu ? grad_columns_as<T, true>(rows, width, g, x, p, slope, level, dx)
-       : grad_columns_as<T, false>(rows, width, g, x, p, slope, level, dx);
+void grad_columns(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
+                  const T* slope, const T* level, bool relu, T* dx) {
+  relu ? grad_columns_as<T, true>(rows, width, g, g_step, x, p, slope, level, dx)
+       : grad_columns_as<T, false>(rows, width, g, g_step, x, p, slope, level, dx);
 }
 
 // ---------------------------------------------------------------- runs
@@ -195,11 +196,41 @@ struct SquaredDeviation {
   }
 };
 
+// In one pass, around the mean of the first elements: the further it is from the mean of all, the larger is
+// the variance, so little is lost when one is taken from the other.
 template <typename T>
 void moments_runs(int64_t count, int64_t stride, int64_t n, const T* x, double* mean, double* m2) {
-  const double m = count * n == 0 ? 0 : total(count, stride, n, x, Identity()) / double(count * n);
-  *mean = m;
-  *m2 = total(count, stride, n, x, SquaredDeviation<T>{T(m)});
+  typedef typename Vec<T>::type vec;
+  *mean = *m2 = 0;
+  if (count * n == 0) return;
+  const int64_t some = n < kFirst ? n : kFirst;
+  const T origin = T(total(1, 0, some, x, Identity()) / double(some));
+  const vec centre = splat(origin);
+  vec s[kChains] = {}, q[kChains] = {};
+  T rest = 0, rest_square = 0;
+  double sum = 0, square = 0;
+  walk<T>(
+      count, n,
+      [&](int64_t r, int64_t i, int k) {
+        const vec c = load(x + r * stride + i) - centre;
+        s[k] += c;
+        q[k] = fma(c, c, q[k]);
+      },
+      [&](int64_t r, int64_t i) {
+        const T c = x[r * stride + i] - origin;
+        rest += c;
+        rest_square += c * c;
+      },
+      [&] {
+        sum += double(fold<T>(s)) + double(rest);
+        square += double(fold<T>(q)) + double(rest_square);
+        UNROLL for (int k = 0; k < kChains; k++) s[k] = q[k] = vec{};
+        rest = rest_square = 0;
+      });
+  const double shift = sum / double(count * n);
+  *mean = double(origin) + shift;
+  const double around = square - sum * shift;
+  *m2 = around < 0 ? 0 : around;
 }
 
 template <typename T>
@@ -218,8 +249,8 @@ void scale_runs(int64_t count, int64_t stride, int64_t n, const T* __restrict x,
 }
 
 template <typename T, bool kRelu>
-void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, double* sum,
-                 double* dot) {
+void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x,
+                 NormRun<T> p, double* sum, double* dot) {
   typedef typename Vec<T>::type vec;
   const vec mean = splat(p.mean), scale = splat(p.scale), shift = splat(p.shift);
   vec s[kChains] = {}, d[kChains] = {};
@@ -228,14 +259,14 @@ void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, const T* 
       count, n,
       [&](int64_t r, int64_t i, int k) {
         const vec centred = load(x + r * stride + i) - mean;
-        vec h = load(g + r * stride + i);
+        vec h = load(g + r * g_step + i);
         if (kRelu) h = centred * scale + shift > vec{} ? h : vec{};
         s[k] += h;
         d[k] = fma(h, centred, d[k]);
       },
       [&](int64_t r, int64_t i) {
         const T centred = x[r * stride + i] - p.mean;
-        const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[r * stride + i];
+        const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[r * g_step + i];
         rest += h;
         rest_dot += h * centred;
       },
@@ -248,16 +279,16 @@ void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, const T* 
 }
 
 template <typename T>
-void dot_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, bool relu,
-              double* sum, double* dot) {
-  relu ? dot_runs_as<T, true>(count, stride, n, g, x, p, sum, dot)
-       : dot_runs_as<T, false>(count, stride, n, g, x, p, sum, dot);
+void dot_runs(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x, NormRun<T> p,
+              bool relu, double* sum, double* dot) {
+  relu ? dot_runs_as<T, true>(count, stride, n, g, g_step, x, p, sum, dot)
+       : dot_runs_as<T, false>(count, stride, n, g, g_step, x, p, sum, dot);
 }
 
 template <typename T, bool kRelu>
-void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict g, const T* __restrict x,
-                  NormRun<T> p, T slope, T level, T* __restrict dx) {
-  for (int64_t r = 0; r < count; r++, g += stride, x += stride, dx += stride) {
+void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict g, int64_t g_step,
+                  const T* __restrict x, NormRun<T> p, T slope, T level, T* __restrict dx) {
+  for (int64_t r = 0; r < count; r++, g += g_step, x += stride, dx += stride) {
     for (int64_t i = 0; i < n; i++) {
       const T centred = x[i] - p.mean;
       const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
@@ -267,10 +298,10 @@ void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict 
 }
 
 template <typename T>
-void grad_runs(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, T slope,
-               T level, bool relu, T* dx) {
-  relu ? grad_runs_as<T, true>(count, stride, n, g, x, p, slope, level, dx)
-       : grad_runs_as<T, false>(count, stride, n, g, x, p, slope, level, dx);
+void grad_runs(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x, NormRun<T> p,
+               T slope, T level, bool relu, T* dx) {
+  relu ? grad_runs_as<T, true>(count, stride, n, g, g_step, x, p, slope, level, dx)
+       : grad_runs_as<T, false>(count, stride, n, g, g_step, x, p, slope, level, dx);
 }
 
 // ---------------------------------------------------------------- rows
@@ -290,13 +321,13 @@ void norm_rows(int64_t rows, int64_t cols, const T* __restrict x, const T* __res
 
 // R rows at once, so that dweight and dbias are read and written once for all of them.
 template <typename T, int R>
-void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, const T* mean, const T* rstd,
-                    const T* __restrict weight, T* __restrict dx, T* __restrict dweight,
+void grad_rows_step(int64_t cols, const T* __restrict g, int64_t g_step, const T* __restrict x, const T* mean,
+                    const T* rstd, const T* __restrict weight, T* __restrict dx, T* __restrict dweight,
                     T* __restrict dbias) {
   typedef typename Vec<T>::type vec;
   T m[R], s[R], a[R], b[R];  // dx = s (g w - a - b normal)
   for (int r = 0; r < R; r++) {
-    const T *gr = g + r * cols, *xr = x + r * cols;
+    const T *gr = g + r * g_step, *xr = x + r * cols;
     m[r] = mean ? mean[r] : T(0);
     s[r] = rstd[r];
     const vec mv = splat(m[r]);
@@ -327,7 +358,7 @@ void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, 
   for (int64_t j = 0; j < cols; j++) {
     T dw = 0, db = 0;
     UNROLL for (int r = 0; r < R; r++) {
-      const T gr = g[r * cols + j], normal = (x[r * cols + j] - m[r]) * s[r];
+      const T gr = g[r * g_step + j], normal = (x[r * cols + j] - m[r]) * s[r];
       dw += gr * normal;
       db += gr;
       dx[r * cols + j] = s[r] * (gr * weight[j] - a[r] - normal * b[r]);
@@ -338,17 +369,17 @@ void grad_rows_step(int64_t cols, const T* __restrict g, const T* __restrict x, 
 }
 
 template <typename T>
-void grad_rows(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean, const T* rstd,
-               const T* weight, T* dx, T* dweight, T* dbias) {
+void grad_rows(int64_t rows, int64_t cols, const T* g, int64_t g_step, const T* x, const T* mean,
+               const T* rstd, const T* weight, T* dx, T* dweight, T* dbias) {
   constexpr int R = 4;
   int64_t r = 0;
   for (; r + R <= rows; r += R) {
-    grad_rows_step<T, R>(cols, g + r * cols, x + r * cols, mean ? mean + r : nullptr, rstd + r, weight,
-                         dx + r * cols, dweight, dbias);
+    grad_rows_step<T, R>(cols, g + r * g_step, g_step, x + r * cols, mean ? mean + r : nullptr, rstd + r,
+                         weight, dx + r * cols, dweight, dbias);
   }
   for (; r < rows; r++) {
-    grad_rows_step<T, 1>(cols, g + r * cols, x + r * cols, mean ? mean + r : nullptr, rstd + r, weight,
-                         dx + r * cols, dweight, dbias);
+    grad_rows_step<T, 1>(cols, g + r * g_step, g_step, x + r * cols, mean ? mean + r : nullptr, rstd + r,
+                         weight, dx + r * cols, dweight, dbias);
   }
 }
 

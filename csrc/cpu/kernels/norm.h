@@ -25,24 +25,25 @@ struct NormTable {
   void (*scale_columns)(int64_t rows, int64_t width, const T* x, NormColumns<T> p, bool relu, T* y);
   void (*scale_runs)(int64_t count, int64_t stride, int64_t n, const T* x, NormRun<T> p, bool relu, T* y);
 
-  // sum += g and dot += g * (x - mean); with relu only where y was positive.
-  void (*dot_columns)(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, bool relu,
-                      T* sum, T* dot);
-  void (*dot_runs)(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, bool relu,
-                   double* sum, double* dot);
+  // sum += g and dot += g * (x - mean); with relu only where y was positive. Rows or runs of g are g_step
+  // apart.
+  void (*dot_columns)(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
+                      bool relu, T* sum, T* dot);
+  void (*dot_runs)(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x,
+                   NormRun<T> p, bool relu, double* sum, double* dot);
 
   // dx = scale * g + slope * (x - mean) + level; with relu g counts only where y was positive.
-  void (*grad_columns)(int64_t rows, int64_t width, const T* g, const T* x, NormColumns<T> p, const T* slope,
-                       const T* level, bool relu, T* dx);
-  void (*grad_runs)(int64_t count, int64_t stride, int64_t n, const T* g, const T* x, NormRun<T> p, T slope,
-                    T level, bool relu, T* dx);
+  void (*grad_columns)(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
+                       const T* slope, const T* level, bool relu, T* dx);
+  void (*grad_runs)(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x,
+                    NormRun<T> p, T slope, T level, bool relu, T* dx);
 
   // Rows normalised by themselves: layer norm, or (mean null) RMS norm.
   void (*norm_rows)(int64_t rows, int64_t cols, const T* x, const T* weight, const T* bias, double eps, T* y,
                     T* mean, T* rstd);
   // Their gradients; adds to dweight and dbias.
-  void (*grad_rows)(int64_t rows, int64_t cols, const T* g, const T* x, const T* mean, const T* rstd,
-                    const T* weight, T* dx, T* dweight, T* dbias);
+  void (*grad_rows)(int64_t rows, int64_t cols, const T* g, int64_t g_step, const T* x, const T* mean,
+                    const T* rstd, const T* weight, T* dx, T* dweight, T* dbias);
 };
 
 struct NormKernels {
