@@ -66,6 +66,7 @@ const registerFrom = 64 * 1024;
 const registerBudget = 64 * 1024 * 1024;
 const cacheLimit = 1024 * 1024 * 1024;
 const pageFrom = 64 * 1024;
+const adviseFrom = 4 * 1024 * 1024;
 const noticeLimit = 65536; // finalizers run between turns of the event loop: a loop without one must not pile them up
 
 /** Rounds up to a size class: powers of two split in four, so that at most a fifth is wasted. */
@@ -106,7 +107,7 @@ export class HostPool implements Allocator {
   #notices = 0;
   #slab: ArrayBuffer | null = null;
   #slabUsed = 0;
-  #pages = false;
+  #advise: ((memory: ArrayBuffer) => void) | null = null;
   readonly #registry = new FinalizationRegistry<Lease>((lease) => {
     if (lease.over) return;
     if (lease.block === null) {
@@ -194,9 +195,11 @@ export class HostPool implements Allocator {
   /**
    * From now on large blocks begin at a page boundary, so that no vector straddles two cache lines. Not the default:
    * such buffers are resizable, which some APIs of browsers refuse.
+   *
+   * @param advise is told of new blocks of many pages before anybody touches them
    */
-  alignToPages(): void {
-    this.#pages = true;
+  alignToPages(advise: (memory: ArrayBuffer) => void): void {
+    this.#advise = advise;
   }
 
   #cut(size: number): Block {
@@ -211,10 +214,11 @@ export class HostPool implements Allocator {
 
   #allocate(size: number): ArrayBuffer {
     try {
+      if (this.#advise === null || size < pageFrom) return new ArrayBuffer(size);
       // V8 takes resizable buffers straight from the system, others from malloc: 16 bytes past a boundary.
-      return this.#pages && size >= pageFrom
-        ? new ArrayBuffer(size, { maxByteLength: size })
-        : new ArrayBuffer(size);
+      const memory = new ArrayBuffer(size, { maxByteLength: size });
+      if (size >= adviseFrom) this.#advise(memory);
+      return memory;
     } catch {
       this.#free.clear(); // give back what is cached and try once more
       this.#cached = 0;

@@ -150,6 +150,20 @@ NEEDLE_EXPORT int32_t needle_set_threads(int32_t n) noexcept {
   return kOk;
 }
 
+#ifndef __wasm__
+// Not part of the header: it is about tensors in memory of the system alone.
+NEEDLE_EXPORT int32_t needle_large_pages(void* data, double bytes) noexcept;
+
+NEEDLE_EXPORT int32_t needle_large_pages(void* data, double bytes) noexcept {
+#ifdef MADV_HUGEPAGE
+  if (madvise(data, size_t(bytes), MADV_HUGEPAGE) != 0) return kInvalid;
+#else
+  (void)data, (void)bytes;
+#endif
+  return kOk;
+}
+#endif
+
 NEEDLE_EXPORT int32_t needle_info(void* text, double capacity) noexcept {
   constexpr const char* levels[] = {"generic", "", "v2", "v3", "v4"};
   char json[256];

@@ -151,6 +151,20 @@ export function setLibraryThreads(path: string, threads: number): void {
   openSymbol(path, "needle_set_threads", { parameters: ["i32"], result: "i32" })(threads);
 }
 
+let largePages: ((memory: ArrayBuffer, bytes: number) => number) | null = null;
+
+/**
+ * Asks the system to back `memory`, which begins at a page boundary and was not touched yet, with large pages: kernels
+ * that go down the rows of a matrix touch a page a row. The library at `path` makes the call; refusal does no harm.
+ */
+export function askForLargePages(path: string, memory: ArrayBuffer): void {
+  largePages ??= openSymbol(path, "needle_large_pages", {
+    parameters: ["buffer", "f64"],
+    result: "i32",
+  });
+  largePages(memory, memory.byteLength);
+}
+
 function granted(path: string): boolean {
   return Deno.permissions.querySync({ name: "ffi", path }).state === "granted";
 }

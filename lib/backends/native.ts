@@ -9,6 +9,7 @@ import { hostPool } from "../storage.ts";
 import { env } from "../env.ts";
 import { AbiBackend, type Call } from "./abi_backend.ts";
 import {
+  askForLargePages,
   lastError,
   libraryInfo,
   locate,
@@ -36,7 +37,7 @@ export class NativeLibrary extends AbiBackend {
     this.takesSingle = host;
     if (host) {
       this.fused = this.#fusedKernel();
-      hostPool.alignToPages();
+      hostPool.alignToPages((memory) => askForLargePages(path, memory));
     }
     const threads = host ? env("NEEDLE_THREADS") : undefined;
     if (threads !== undefined) this.setThreads(threads);
