@@ -154,6 +154,12 @@ Deno.test("set writes its own memory safely", () => {
   x.set(int64([3, 0]).to(x.device), x.slice([0, 2]));
   assertEquals(x.tolist(), [2, 2, 1, 3]);
   assertEquals(ndl.zeros([2, 2]).set([], 7).tolist(), [[7, 7], [7, 7]]);
+  // Leading dims of size 1 do not matter, and only the part written must have elements of its own.
+  assertEquals(ndl.zeros([2, 2]).set(1, ndl.ones([1, 1, 2])).tolist(), [[0, 0], [1, 1]]);
+  const row = ndl.zeros([2]), rows = row.expand(3, 2);
+  rows.set(1, ndl.tensor([5, 6]));
+  assertEquals(row.tolist(), [5, 6]);
+  assertThrows(() => rows.set(null, 1), Error, "share memory");
 });
 
 Deno.test("dilate puts zeros after every element and undilate takes them away", () => {

@@ -189,12 +189,13 @@ export abstract class IndexTensor extends LayoutTensor {
   set(index: number | Tensor | null | readonly Index[], value: Tensor | number): Tensor {
     const items = Array.isArray(index) ? index as readonly Index[] : [index as Index];
     const t = self(this);
-    checkInPlace("set", t);
     const located = locate("set", t, items);
     if (located.indices.length === 0) {
-      located.view.copy_(value);
+      const { view } = located;
+      view.copy_(typeof value === "number" ? value : fitted(value, view.shape, t));
       return t;
     }
+    checkInPlace("set", t);
     const { view, dim, sizes, rows } = advanced(located);
     const attrs = { dim, sizes, value: typeof value === "number" ? value : 0 };
     const shape = [
