@@ -42,6 +42,8 @@ export abstract class AbiBackend implements Backend {
   abstract readonly name: string;
   /** How generated code writes a base pointer that is null. */
   protected readonly none: string = "null";
+  /** Whether the library takes half types: all elementwise functions, and ops that say so (they may decline). */
+  protected readonly halves: boolean = false;
   /** Whether kernels read an input of `op.single` that is one element; otherwise it is expanded for them. */
   protected readonly takesSingle: boolean = true;
 
@@ -69,6 +71,9 @@ export abstract class AbiBackend implements Backend {
         `typeof ${x} === "number" ? ${this.none} : ${x}._memory, typeof ${x} === "number" ? ${x} : ${x}._start`
       );
     const half = (operands: Operand[], y: Tensor): void => halfElementwise(kernel, op, operands, y);
+    const widen = converts || this.halves
+      ? ""
+      : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`;
     const make = new Function(
       "symbol",
       "strided",
@@ -80,7 +85,7 @@ export abstract class AbiBackend implements Backend {
         const n = numel(y.shape);
         if (n === 0) return;
         const code = (${mainOperand(op)})._code${op.name === "cast" ? " | y._code << 8" : ""};
-        ${converts ? "" : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`}
+        ${widen}
         const desc = dense ? ${this.none} : strided([${operands.join(", ")}], y);
         ${this.statement(`symbol(${args.join(", ")}, y._memory, y._start, code, n, desc)`)}
         if (status !== 0) fail();
@@ -128,8 +133,9 @@ export abstract class AbiBackend implements Backend {
       desc: unknown,
     ) => boolean;
     const orders = op.inputs.map((name) => orderOf(op, name, this.takesSingle));
+    const takesHalves = op.halves && this.halves;
     const kernel: OpKernel = (ins, outs, attrs) => {
-      if (!op.halves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
+      if (!takesHalves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
       const ready = prepare(orders, ins);
       const code = (ready[0] ?? outs[0]!)._code | op.extraDTypes(ready, outs);
       const first = outs[0] ?? ready[0]!;
