@@ -251,11 +251,3 @@ export function autocast<T>(options: AutocastOptions, fn?: () => T): T | Disposa
     close();
   }
 }
-
-/**
- * `t` as an input of a loss that is composed of several ops: in an autocast region 16-bit floats become float32
- * (recorded), as for the losses that are ops of their own.
- */
-export function lossInput(t: Tensor): Tensor {
-  return active !== null && isHalf(t.dtype) ? castTo(t, "float32") : t;
-}

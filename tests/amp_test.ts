@@ -4,7 +4,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import { autocast as activeHook } from "../lib/amp_mode.ts";
-import { autocast, GradScaler, lossInput } from "../lib/amp.ts";
+import { autocast, GradScaler } from "../lib/amp.ts";
 import { assertClose, nativeDevices } from "./harness.ts";
 
 const devices = [ndl.reference(), ...nativeDevices()];
@@ -12,6 +12,8 @@ const low = { dtype: "bfloat16" } as const;
 
 Deno.test("autocast gives each op the dtype of PyTorch's lists", () => {
   const x = ndl.tensor([[0.5, 1], [2, 3]]), h = x.to("bfloat16"), d = x.to("float64");
+  const F = ndl.nn.functional;
+  const losses = [F.mseLoss, F.l1Loss, F.smoothL1Loss, F.huberLoss, F.klDiv];
   autocast(low, () => {
     assertEquals(x.matmul(x).dtype, "bfloat16");
     assertEquals(h.exp().dtype, "float32");
@@ -27,11 +29,13 @@ Deno.test("autocast gives each op the dtype of PyTorch's lists", () => {
     assertEquals(ndl.tensor([1n, 2n]).sum().dtype, "int64");
     assertEquals(ndl.cat([h, x]).dtype, "float32");
     assertEquals(x.gather(0, ndl.tensor([[0n, 1n]])).dtype, "float32");
-    assertEquals([h, x, d].map((t) => lossInput(t).dtype), ["float32", "float32", "float64"]);
+    for (const loss of losses) {
+      assertEquals([h, x, d].map((t) => loss(t, t).dtype), ["float32", "float32", "float64"]);
+    }
   });
   assertEquals(x.matmul(x).dtype, "float32");
   assertEquals(h.exp().dtype, "bfloat16");
-  assertEquals(lossInput(h), h);
+  for (const loss of losses) assertEquals(loss(h, h).dtype, "bfloat16");
 });
 
 for (const device of devices) {

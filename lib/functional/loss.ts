@@ -2,7 +2,8 @@
 // lib/ops/loss.ts; the others are compositions, whose temporaries are released at once.
 
 import { call } from "../dispatch.ts";
-import { isFloat } from "../dtype.ts";
+import { autocast } from "../amp_mode.ts";
+import { isFloat, isHalf, promote } from "../dtype.ts";
 import { lossOps, type Reduction } from "../ops/loss.ts";
 import { checkOptions, checkTensors } from "../options.ts";
 import { scoped } from "../scope.ts";
@@ -91,13 +92,19 @@ function elementLoss(
   known: readonly string[],
   input: Tensor,
   target: Tensor,
-  f: () => Tensor,
+  f: (input: Tensor, target: Tensor) => Tensor,
 ): Tensor {
   checkOptions(what, options, ["reduction", ...known]);
   checkTensors(what, { input, target });
   const reduction = options.reduction ?? "mean";
   checkReduction(what, reduction, reductions);
-  return scoped(() => reduceLoss(f(), reduction));
+  // Halves are computed in float32; the result is rounded once, and not at all within autocast, as in PyTorch.
+  const half = isHalf(input.dtype) || isHalf(target.dtype);
+  return scoped(() => {
+    if (!half) return reduceLoss(f(input, target), reduction);
+    const y = reduceLoss(f(float32(input), float32(target)), reduction);
+    return autocast === null ? y.to(promote(input.dtype, target.dtype)) : y;
+  });
 }
 
 /** elementLoss with PyTorch's weights of the regression losses. */
@@ -107,7 +114,7 @@ function weightedLoss(
   known: readonly string[],
   input: Tensor,
   target: Tensor,
-  f: () => Tensor,
+  f: (input: Tensor, target: Tensor) => Tensor,
 ): Tensor {
   const keys = [...known, "weight"];
   checkOptions(what, options, ["reduction", ...keys]);
@@ -121,12 +128,17 @@ function weightedLoss(
     keys,
     input,
     target,
-    () => {
+    (x, y) => {
       requireSameShape(what, weight, input);
-      return f().mul(weight);
+      return f(x, y).mul(weight);
     },
   );
   return reduction === "mean" ? scoped(() => sum.div(weight.sum())) : sum;
+}
+
+/** A half in float32; other tensors as they are. */
+function float32(t: Tensor): Tensor {
+  return isHalf(t.dtype) ? t.to("float32") : t;
 }
 
 function requireSameShape(what: string, input: Tensor, target: Tensor): void {
@@ -248,7 +260,7 @@ export function mseLoss(
   target: Tensor,
   options: WeightedLossOptions = {},
 ): Tensor {
-  return weightedLoss("mseLoss", options, [], input, target, () => input.sub(target).square());
+  return weightedLoss("mseLoss", options, [], input, target, (x, y) => x.sub(y).square());
 }
 
 /** The distance |x - y|, broadcast. */
@@ -257,12 +269,12 @@ export function l1Loss(
   target: Tensor,
   options: WeightedLossOptions = {},
 ): Tensor {
-  return weightedLoss("l1Loss", options, [], input, target, () => input.sub(target).abs());
+  return weightedLoss("l1Loss", options, [], input, target, (x, y) => x.sub(y).abs());
 }
 
 /** d² / 2 up to `delta`, delta (d - delta / 2) above; written so that the slope at infinity is delta. */
 function bent(d: Tensor, delta: number): Tensor {
-  const near = d.lt(delta).where(d, delta);
+  const near = d.ge(delta).where(delta, d); // NaN stays
   return near.mul(d.sub(near.mul(0.5)));
 }
 
@@ -277,8 +289,8 @@ export function smoothL1Loss(input: Tensor, target: Tensor, options: SmoothL1Opt
   if (!(beta >= 0)) {
     throw new RangeError(`Cannot smoothL1Loss with beta ${beta}: it must not be negative`);
   }
-  return elementLoss("smoothL1Loss", options, ["beta"], input, target, () => {
-    const d = input.sub(target).abs();
+  return elementLoss("smoothL1Loss", options, ["beta"], input, target, (x, y) => {
+    const d = x.sub(y).abs();
     return beta === 0 ? d : bent(d, beta).div(beta);
   });
 }
@@ -294,8 +306,8 @@ export function huberLoss(input: Tensor, target: Tensor, options: HuberOptions =
   if (!(delta > 0)) {
     throw new RangeError(`Cannot huberLoss with delta ${delta}: it must be positive`);
   }
-  return weightedLoss("huberLoss", options, ["delta"], input, target, () => {
-    return bent(input.sub(target).abs(), delta);
+  return weightedLoss("huberLoss", options, ["delta"], input, target, (x, y) => {
+    return bent(x.sub(y).abs(), delta);
   });
 }
 
@@ -309,9 +321,9 @@ export function binaryCrossEntropy(
   target: Tensor,
   options: BCEOptions = {},
 ): Tensor {
-  return elementLoss("binaryCrossEntropy", options, ["weight"], input, target, () => {
-    requireSameShape("binaryCrossEntropy", input, target);
-    const loss = call(lossOps.binaryCrossEntropy, [input, target.to(input.dtype)], undefined)[0]!;
+  return elementLoss("binaryCrossEntropy", options, ["weight"], input, target, (x, y) => {
+    requireSameShape("binaryCrossEntropy", x, y);
+    const loss = call(lossOps.binaryCrossEntropy, [x, y.to(x.dtype)], undefined)[0]!;
     return options.weight ? loss.mul(options.weight) : loss;
   });
 }
@@ -327,12 +339,12 @@ export function binaryCrossEntropyWithLogits(
   options: BCEWithLogitsOptions = {},
 ): Tensor {
   const known = ["weight", "posWeight"];
-  return elementLoss("binaryCrossEntropyWithLogits", options, known, input, target, () => {
-    requireSameShape("binaryCrossEntropyWithLogits", input, target);
+  return elementLoss("binaryCrossEntropyWithLogits", options, known, input, target, (x, y) => {
+    requireSameShape("binaryCrossEntropyWithLogits", x, y);
     // (1 - y) x + ln(1 + exp(-x)), whose second part a positive label weighs with posWeight.
-    let softplus = input.neg().softplus(1, 40);
-    if (options.posWeight) softplus = softplus.mul(options.posWeight.sub(1).mul(target).add(1));
-    const loss = target.neg().add(1).mul(input).add(softplus);
+    let softplus = x.neg().softplus(1, 40);
+    if (options.posWeight) softplus = softplus.mul(options.posWeight.sub(1).mul(y).add(1));
+    const loss = y.neg().add(1).mul(x).add(softplus);
     return options.weight ? loss.mul(options.weight) : loss;
   });
 }
@@ -347,11 +359,16 @@ export function klDiv(input: Tensor, target: Tensor, options: KLDivOptions = {})
   checkTensors("klDiv", { input, target });
   const reduction = options.reduction ?? "mean";
   checkReduction("klDiv", reduction, [...reductions, "batchmean"]);
-  return scoped(() => {
-    const loss = options.logTarget
-      ? target.exp().mul(target.sub(input))
-      : target.mul(target.maskedFill(target.eq(0), 1).log()).sub(target.mul(input));
-    if (reduction !== "batchmean") return reduceLoss(loss, reduction);
-    return loss.sum().div(input.shape[0] ?? 1);
-  });
+  const known = ["logTarget"], of = reduction === "batchmean" ? "sum" : reduction;
+  const { logTarget = false } = options;
+  const loss = elementLoss(
+    "klDiv",
+    { reduction: of },
+    known,
+    input,
+    target,
+    (x, y) =>
+      logTarget ? y.exp().mul(y.sub(x)) : y.mul(y.maskedFill(y.eq(0), 1).log()).sub(y.mul(x)),
+  );
+  return reduction === "batchmean" ? scoped(() => loss.div(input.shape[0] ?? 1)) : loss;
 }

@@ -234,7 +234,7 @@ case(of("MSELoss"), [spec(1), spec(1, seed=2)])
 case(of("SmoothL1Loss", beta=0.0), pair)
 case(of("L1Loss", reduction="none"), [given([1, 2, 3]), given([1, 3, 2])])
 case(of("HuberLoss", reduction="none"), [given([1, 2, 3]), given([0, 3, 3])])
-far = [given(["Infinity", "-Infinity", 1e30, 0.5, -2]), given([1, 2, 3, "Infinity", -2])]
+far = [given(["Infinity", "-Infinity", 1e30, 0.5, -2, "NaN"]), given([1, 2, 3, "Infinity", -2, 0])]
 case(of("HuberLoss", reduction="none", delta=0.5), far)
 case(of("SmoothL1Loss", reduction="none", beta=0.5), far)
 
