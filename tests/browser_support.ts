@@ -47,7 +47,7 @@ interface Message {
 }
 
 /** The address that the browser prints when it listens. */
-async function listening(output: ReadableStream<Uint8Array>): Promise<string> {
+async function listening(output: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
   let text = "";
   const reader = output.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {

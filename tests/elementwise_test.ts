@@ -9,7 +9,7 @@ import type { ElementwiseOp } from "../lib/ops/op.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { elementwiseSamples } from "./samples/elementwise.ts";
 import type { ElementwiseSample } from "./samples/sample.ts";
-import { assertClose, layouts, kernelDevices, place, seedOf, tolerance } from "./harness.ts";
+import { assertClose, kernelDevices, layouts, place, seedOf, tolerance } from "./harness.ts";
 import {
   agreesWithReference,
   gradientsAgree,

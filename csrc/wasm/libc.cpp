@@ -1,5 +1,6 @@
-// The C functions that the kernels call, for a module without a C library: bytes, memory, formatted text. Memory
-// belongs to TypeScript (lib/backends/wasm_memory.ts), so that tensors and scratch space share one heap.
+// The C functions that the kernels call, for a module without a C library: bytes, memory, formatted text.
+// Memory belongs to TypeScript (lib/backends/wasm_memory.ts), so that tensors and scratch space share one
+// heap.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,8 +20,8 @@ double host_pow(double x, double y);
 
 namespace {
 
-// Memory is copied and filled in pieces of this size; from kLong bytes on by one instruction, whose fixed cost
-// short ranges would feel.
+// Memory is copied and filled in pieces of this size; from kLong bytes on by one instruction, whose fixed
+// cost short ranges would feel.
 typedef uint8_t piece __attribute__((vector_size(16), aligned(1), may_alias));
 constexpr size_t kPiece = sizeof(piece), kLong = 1024;
 

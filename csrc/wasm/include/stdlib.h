@@ -1,4 +1,5 @@
-// Memory of the module, for the build without a C library: TypeScript manages it (lib/backends/wasm_memory.ts).
+// Memory of the module, for the build without a C library: TypeScript manages it
+// (lib/backends/wasm_memory.ts).
 #pragma once
 #include <stddef.h>
 
