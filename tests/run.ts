@@ -81,9 +81,13 @@ async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed:
   return { ok: success, passed: Number(report?.[1] ?? 0), failed: Number(report?.[2] ?? 0) };
 }
 
-/** The test files to which it makes a difference whether elementwise ops wait (lib/lazy.ts). */
+/**
+ * The test files to which it makes a difference whether elementwise ops wait (lib/lazy.ts): not those of single kernels,
+ * which always run at once (tests/guards.ts), of files and programs, and of the waiting itself.
+ */
 async function computingTests(): Promise<string[]> {
-  const others = /^(build|browser|bundle|bench|cuda|data|io|later|progress|url|wasm)_/;
+  const others =
+    /^(accuracy|bench|browser|build|bundle|cuda|data|elementwise|examples|io|language|later|ops|progress|url)_/;
   const files: string[] = [];
   for await (const { name } of Deno.readDir(`${root}tests`)) {
     if (name.endsWith("_test.ts") && !others.test(name)) files.push(`tests/${name}`);
