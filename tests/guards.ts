@@ -25,10 +25,18 @@ function check({ bytes, used }: Guarded): void {
   }
 }
 
-/** Runs `fn` with guarded allocation; throws where a kernel wrote outside its tensors. */
+// What the last call allocated in the heap of wasm, which knows no collector: its results are still read.
+let held: (readonly [address: number, bytes: number])[] = [];
+
+/**
+ * Runs `fn` with guarded allocation; throws where a kernel wrote outside its tensors. Tensors that it returns can be
+ * read until the next call.
+ */
 export function withGuards<T>(fn: () => T): T {
   const { take, give } = hostPool, { take: takeWasm, give: giveWasm } = wasmHeap;
-  const blocks: Guarded[] = [], addresses: [address: number, bytes: number][] = [];
+  for (const [address, bytes] of held) wasmHeap.release(address, bytes);
+  held = [];
+  const blocks: Guarded[] = [];
   hostPool.take = (bytes: number): Block => {
     const used = Math.ceil(bytes / 8) * 8;
     const memory = new ArrayBuffer(used + 2 * fence);
@@ -39,7 +47,7 @@ export function withGuards<T>(fn: () => T): T {
   wasmHeap.take = (bytes: number): Block => {
     const used = Math.ceil(bytes / 8) * 8, size = used + 2 * fence;
     const address = wasmHeap.allocate(size);
-    addresses.push([address, size]);
+    held.push([address, size]);
     const all = (): Uint8Array => wasmHeap.bytes.subarray(address, address + size);
     all().fill(pattern);
     blocks.push({ bytes: all, used: bytes });
@@ -54,7 +62,6 @@ export function withGuards<T>(fn: () => T): T {
   } finally {
     Object.assign(hostPool, { take, give });
     Object.assign(wasmHeap, { take: takeWasm, give: giveWasm });
-    for (const [address, size] of addresses) wasmHeap.release(address, size);
     resume();
   }
 }
