@@ -205,7 +205,9 @@ export function deviceByName(name: string): Device {
 
 let chosen: Device | null = null;
 
-/** The device of tensors made without `device`: dnnl, else cpu, else reference; or what `NEEDLE_DEVICE` says. */
+/**
+ * The device of tensors made without `device`: dnnl, else cpu, else wasm, else reference; or what `NEEDLE_DEVICE` says.
+ */
 export function defaultDevice(): Device {
   if (chosen !== null) return chosen;
   const name = env("NEEDLE_DEVICE");
@@ -214,12 +216,13 @@ export function defaultDevice(): Device {
     void chosen.backend; // an unavailable choice is an error, not a fallback
     return chosen;
   }
-  if (dnnlDevice.available) chosen = dnnlDevice;
-  else if (cpuDevice.available) chosen = cpuDevice;
-  else {
-    chosen = referenceDevice;
+  chosen = [dnnlDevice, cpuDevice, wasmDevice].find((d) => d.available) ?? referenceDevice;
+  if (chosen === wasmDevice || chosen === referenceDevice) {
+    const slow = chosen === wasmDevice
+      ? "on one thread, in WebAssembly"
+      : `on the slow reference device (wasm: ${wasmDevice.reason})`;
     console.warn(
-      `needle: computing on the slow reference device, because no native library could be used ` +
+      `needle: computing ${slow}, because no native library could be used ` +
         `(cpu: ${cpuDevice.reason}; dnnl: ${dnnlDevice.reason})`,
     );
   }

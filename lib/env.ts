@@ -22,7 +22,7 @@ export interface Variable {
 export const VARIABLES = {
   NEEDLE_DEVICE: {
     kind: "string",
-    doc: "Default device: dnnl, cpu, cuda, cuda:1 or reference; unset: the best one that loads",
+    doc: "Default device: dnnl, cpu, wasm, cuda, cuda:1 or reference; unset: the best that loads",
     reader: "typescript",
   },
   NEEDLE_THREADS: {

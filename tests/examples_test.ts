@@ -197,11 +197,11 @@ Deno.test("without any permission an example trains on what it may use and says 
       { cwd: folder },
     );
     assertEquals(code, 0, stderr);
-    assertHas(stdout, "device reference");
+    assertHas(stdout, "device wasm");
     assertHas(stdout, "For the real data run: deno run --allow-ffi=build");
     assertHas(stdout, "needs --allow-write");
     assertHas(stdout, "epoch 1/1: train loss");
-    assertHas(stderr, "needle: computing on the slow reference device");
+    assertHas(stderr, "needle: computing on one thread, in WebAssembly");
     assertEquals([...Deno.readDirSync(folder)], []);
   }));
 
@@ -278,12 +278,11 @@ for (const [name, sizes, rows] of measuring) {
       assertHas(outcome.stdout, `device ${device.name} (`);
       figures(outcome.stdout, rows);
     }
-    // Without permissions the reference device computes, and its size suits it.
+    // Without permissions it computes in WebAssembly.
     const { code, stdout, stderr } = await run(["run", "--no-prompt", path, "--seconds", "0"]);
     assertEquals(code, 0, stderr);
-    assertHas(stdout, "device reference (");
-    assertHas(stdout, name === "layout.ts" ? "[64, 64]" : "on 4,096 numbers");
-    figures(stdout, rows.filter((row) => row !== "20,000  "));
+    assertHas(stdout, "device wasm (");
+    figures(stdout, rows);
     const help = await run(["run", "--no-prompt", path, "--help"]);
     assertOk(help);
     for (const flag of ["size", "device", "seconds"]) assertHas(help.stdout, `--${flag} `);
