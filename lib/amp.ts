@@ -1,7 +1,7 @@
 // Automatic mixed precision: autocast computes matrix products and convolutions in a 16-bit dtype and what needs
 // range or precision in float32, by PyTorch's lists. Read next: grad_scaler.ts.
 
-import { type Autocast, autocast as active, isCast, setAutocast } from "./amp_mode.ts";
+import { type Autocast, isCast, setAutocast } from "./amp_mode.ts";
 import { edgeOf, Node } from "./autograd/graph.ts";
 import { noGrad } from "./autograd/mode.ts";
 import type { Operand } from "./backend.ts";
