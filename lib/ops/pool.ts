@@ -220,6 +220,7 @@ const maxPool2d: TypedKernelOp<PoolAttrs> = kernel({
   vjp: ({ y: g }, { indices }, a) => [call(maxPool2dBackward, [g, indices], a)[0]!],
 });
 
+// Kernels may look for each position within its window alone.
 const maxPool2dBackward: TypedKernelOp<PoolAttrs> = kernel({
   doc: "the adjoint of maxPool2d: g added up at the positions that the maxima came from",
   inputs: ["g", "indices"],

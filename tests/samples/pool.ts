@@ -59,11 +59,16 @@ function ordered([n, c, h, w]: Images, channelsLast: boolean): number[] {
 /** One sample per case and order of dims; `inputs` gets the shapes of x and of the pooled images. */
 function rows(
   from: readonly Case[],
-  inputs: (x: number[], y: number[], c: Case) => TensorSpec[],
+  inputs: (x: number[], y: number[], c: Case, channelsLast: boolean) => TensorSpec[],
 ): OpSample[] {
   return from.flatMap((c) =>
     [false, true].map((channelsLast) => ({
-      inputs: inputs(ordered(c.x, channelsLast), ordered(outputOf(c), channelsLast), c),
+      inputs: inputs(
+        ordered(c.x, channelsLast),
+        ordered(outputOf(c), channelsLast),
+        c,
+        channelsLast,
+      ),
       attrs: {
         size: c.x.slice(2),
         kernel: c.kernel,
@@ -86,14 +91,24 @@ function distinct(shape: readonly number[]): TensorSpec {
   return { shape, values: Array.from({ length: n }, (_, i) => ((i * 7919) % 10007) / 5000 - 1) };
 }
 
-/** Positions inside the images, with repeats. */
-function positions(shape: readonly number[], [, , h, w]: Images): TensorSpec {
-  const n = shape.reduce((a, b) => a * b, 1);
-  return {
-    shape,
-    dtype: "int64",
-    values: Array.from({ length: n }, (_, i) => (i * 13) % (h * w)),
-  };
+/** Positions that maxima of pooling may have: for each pooled element, one of its window, or -1 if that is empty. */
+function positions([n, c, h, w]: Images, y: Images, channelsLast: boolean, p: Case): TensorSpec {
+  const along = (i: 0 | 1, size: number, at: number): number[] =>
+    Array.from(
+      { length: p.kernel[i] },
+      (_, tap) =>
+        at * (p.stride ?? p.kernel)[i] - (p.padding?.[i] ?? 0) + tap * (p.dilation?.[i] ?? 1),
+    ).filter((position) => position >= 0 && position < size);
+  const [, , rows, columns] = y;
+  const planes = channelsLast ? n : n * c, repeat = channelsLast ? c : 1;
+  const values = Array.from({ length: planes * rows * columns * repeat }, (_, i) => {
+    const pixel = Math.floor(i / repeat) % (rows * columns);
+    const window = along(0, h, Math.floor(pixel / columns)).flatMap((row) =>
+      along(1, w, pixel % columns).map((column) => row * w + column)
+    );
+    return window.length === 0 ? -1 : window[(i * 13) % window.length]!;
+  });
+  return { shape: ordered(y, channelsLast), dtype: "int64", values };
 }
 
 const whole = { kernel: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1] } as const;
@@ -145,7 +160,10 @@ function adjoint(samples: readonly OpSample[]): OpSample[] {
 /** Rows of the op test table. */
 export const poolSamples = {
   maxPool2d: [...rows(maxCases, (x) => [distinct(x)]), ties],
-  maxPool2dBackward: rows(maxCases, (_, y, c) => [{ shape: y }, positions(y, c.x)]),
+  maxPool2dBackward: rows(
+    maxCases,
+    (_, y, c, last) => [{ shape: y }, positions(c.x, outputOf(c), last, c)],
+  ),
   avgPool2d: rows(cases, (x) => [{ shape: x }]),
   avgPool2dBackward: rows(cases, (_, y) => [{ shape: y }]),
   adaptiveAvgPool2d: adaptive(),
