@@ -7,11 +7,12 @@ import * as ndl from "../mod.ts";
 import { call } from "../lib/dispatch.ts";
 import { gradOps } from "../lib/ops/grads.ts";
 import { indexOps } from "../lib/ops/index.ts";
+import { optimOps } from "../lib/ops/optim.ts";
 import { scanOps } from "../lib/ops/scan.ts";
 import { sortOps } from "../lib/ops/sort.ts";
 import type { TypedKernelOp } from "../lib/ops/op.ts";
 import type { DType } from "../lib/dtype.ts";
-import { emulatedGpus, withDeviceGuards } from "./cuda_support.ts";
+import { emulatedGpus, emulatedLaunches, withDeviceGuards } from "./cuda_support.ts";
 import { assertClose, seeded, tolerance } from "./harness.ts";
 
 /** An input: its shape, its elements by their position, and its dtype. */
@@ -165,6 +166,51 @@ for (const device of emulatedGpus()) {
       agrees(indexOps.countNonzero, [x], undefined);
       agrees(indexOps.nonzero, [x], { count: Number(count!.item()) });
     }
+  });
+
+  Deno.test(`steps of many parameters share launches on ${device}, those that meet do not`, () => {
+    const adam = { beta1: 0.9, beta2: 0.99, eps: 1e-8, weightDecay: 0.1, decoupled: true };
+    const run = (on: ndl.Device): [number[][], number] => {
+      // Sizes with tails, of several blocks, and views that no vector load can read.
+      const sizes = Array.from({ length: 100 }, (_, i) => i === 40 ? 9001 : i % 7 * 31 + 1);
+      const all = ["param", "grad", "expAvg", "expAvgSq"].map((_, k) =>
+        sizes.map((n, j) =>
+          numbers(
+            { shape: [n + j % 2], at: (i) => k === 3 ? real(i) ** 2 : real(i + 9 * j + k) },
+            on,
+          )
+            .narrow(0, j % 2, n)
+        )
+      ) as [ndl.Tensor[], ndl.Tensor[], ndl.Tensor[], ndl.Tensor[]];
+      const [params, grads, firsts, seconds] = all;
+      ndl.synchronize(on);
+      const before = on === device ? emulatedLaunches() : 0;
+      ndl.noGrad(() => {
+        for (let step = 1; step <= 2; step++) {
+          const attrs = { ...adam, lr: 0.1, maximize: false, step };
+          params.forEach((p, i) =>
+            call(optimOps.adamStep, [p, grads[i]!, firsts[i]!, seconds[i]!], attrs)
+          );
+        }
+        // The same parameter twice: one after the other.
+        const sgd = { lr: 0.5, weightDecay: 0.5, maximize: false };
+        call(optimOps.sgdStep, [params[40]!, grads[40]!], sgd);
+        call(optimOps.sgdStep, [params[40]!, grads[40]!], sgd);
+        const found = ndl.zeros([1], { device: on });
+        for (const g of grads) call(optimOps.unscale, [g, found], { factor: 0.5 });
+        all.push([found]);
+      });
+      ndl.synchronize(on);
+      const launches = on === device ? emulatedLaunches() - before : 0;
+      return [all.flat().map((t) => [...t.toTypedArray()].map(Number)), launches];
+    };
+    const [want] = run(ndl.reference());
+    withDeviceGuards(device, () => {
+      const [got, launches] = run(device);
+      got.forEach((y, i) => assertClose(y, want[i]!, tolerance("float32", 4), `tensor ${i}`));
+      // Twice two of Adam, two of SGD, one that fills the flag, two of unscaling.
+      assertEquals(launches, 9);
+    });
   });
 
   Deno.test(`what only kernels of ${device} can see to be wrong is told at the next read`, () => {

@@ -71,6 +71,11 @@ export function setEmulatedMemory(bytes: number): void {
   emulatorFunction("needle_emulate_memory", ["f64"])(bytes);
 }
 
+/** How many kernels the emulated GPUs have run. */
+export function emulatedLaunches(): number {
+  return emulatorFunction("needle_emulate_launches", [])();
+}
+
 /** Makes the emulated GPUs work again after a fault; of a real one, a fault is the end. */
 export function resetEmulation(): void {
   emulatorFunction("needle_emulate_reset", [])();

@@ -11,8 +11,19 @@
 
 namespace needle {
 
-// The stream of the calling thread's current device: everything is put there, in order.
+// The stream of the calling thread's current device: everything is put there, in order. What was put off goes
+// first.
 cudaStream_t stream();
+
+constexpr int kMaxDevices = 64;
+int current_device();
+
+// Launches that wait for more to join them: the next call of stream() starts them. One kind of work at a time
+// and device; the object stays its owner's.
+struct Deferred {
+  void (*launch)(Deferred& self);
+};
+Deferred*& deferred();  // the current device's, null where nothing waits
 
 // How many multiprocessors the current device has.
 int multiprocessors();

@@ -19,7 +19,6 @@
 namespace needle {
 namespace {
 
-constexpr int kMaxDevices = 64;
 // Uploads go through two halves of pinned memory: the device reads one while the other is filled.
 constexpr size_t kStagingBytes = size_t(4) << 20;
 
@@ -38,6 +37,7 @@ struct Device {
   cudaEvent_t staged[2] = {};
   int next_staging = 0;
   ScratchBlock scratch[kScratchSlots];
+  Deferred* deferred = nullptr;
 };
 
 Device devices[kMaxDevices];
@@ -121,7 +121,7 @@ int32_t fail_for(const Alarm& a) {
 
 // Waits for everything on the current device; faults of kernels show here.
 int32_t finish(const char* what) {
-  NEEDLE_TRY(cudaStreamSynchronize(here().stream), what);
+  NEEDLE_TRY(cudaStreamSynchronize(stream()), what);
   const Alarm raised = *here().alarm;
   here().alarm->fault = kNoFault;
   return fail_for(raised);
@@ -153,7 +153,16 @@ const char* dtype_name(DType dtype) {
   return uint32_t(dtype) < 8 ? names[dtype] : "unknown";
 }
 
-cudaStream_t stream() { return here().stream; }
+cudaStream_t stream() {
+  Device& d = here();
+  if (Deferred* const waiting = d.deferred) {
+    d.deferred = nullptr;
+    waiting->launch(*waiting);
+  }
+  return d.stream;
+}
+int current_device() { return current; }
+Deferred*& deferred() { return here().deferred; }
 int multiprocessors() { return here().multiprocessors; }
 Alarm* alarm() { return here().alarm_on_device; }
 
@@ -266,6 +275,7 @@ NEEDLE_DEVICE_EXPORT(void*, take, double bytes) {
 }
 
 NEEDLE_DEVICE_EXPORT(int32_t, give, void* p) {
+  stream();  // launches what waits, which may need this memory
   NEEDLE_TRY(cudaFree(p), "freeing GPU memory");
   return kOk;
 }
@@ -302,7 +312,7 @@ NEEDLE_DEVICE_EXPORT(int32_t, write, void* p, double offset, const void* from, d
     d.next_staging = 1 - i;
     NEEDLE_TRY(cudaEventSynchronize(d.staged[i]), "writing to the GPU");
     memcpy(d.staging[i], source + done, part);
-    NEEDLE_TRY(cudaMemcpyAsync(to + done, d.staging[i], part, cudaMemcpyHostToDevice, d.stream),
+    NEEDLE_TRY(cudaMemcpyAsync(to + done, d.staging[i], part, cudaMemcpyHostToDevice, stream()),
                "writing to the GPU");
     NEEDLE_TRY(cudaEventRecord(d.staged[i], d.stream), "writing to the GPU");
     done += part;

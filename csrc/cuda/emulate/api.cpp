@@ -219,7 +219,11 @@ const char* cudaGetErrorString(cudaError_t error) {
   }
 }
 
-// For tests: how much memory each device has (0: as at first), and a device as good as new after a fault.
+// For tests: how many kernels have been launched, how much memory each device has (0: as at first), and a
+// device as good as new after a fault.
+NEEDLE_EXPORT int32_t needle_emulate_launches() noexcept;
+NEEDLE_EXPORT int32_t needle_emulate_launches() noexcept { return int32_t(launch_count()); }
+
 NEEDLE_EXPORT int32_t needle_emulate_memory(double bytes) noexcept;
 NEEDLE_EXPORT int32_t needle_emulate_memory(double bytes) noexcept {
   std::lock_guard<std::mutex> lock(memory_lock);

@@ -47,6 +47,7 @@ Body body;
 const void* body_arguments;
 const char* kernel_name;
 dim3 block_size, grid_size;
+unsigned launches = 0;
 unsigned threads_per_block;
 Thread threads[kMostThreads];
 std::vector<unsigned> order;
@@ -295,9 +296,12 @@ void allow_shared(const char* kernel, size_t bytes) {
   allowed.emplace_back(kernel, bytes);
 }
 
+unsigned launch_count() { return launches; }
+
 void launch(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, Body f, const void* arguments) {
   std::lock_guard<std::mutex> lock(one_launch);
   if (is_sticky()) return;
+  launches++;
   shared_limit = kSharedLimit;
   for (const auto& entry : allowed) {
     if (entry.first == kernel && entry.second > shared_limit) shared_limit = entry.second;
