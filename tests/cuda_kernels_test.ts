@@ -7,6 +7,7 @@ import * as ndl from "../mod.ts";
 import { call } from "../lib/dispatch.ts";
 import { gradOps } from "../lib/ops/grads.ts";
 import { indexOps } from "../lib/ops/index.ts";
+import { matmulOps } from "../lib/ops/matmul.ts";
 import { optimOps } from "../lib/ops/optim.ts";
 import { scanOps } from "../lib/ops/scan.ts";
 import { sortOps } from "../lib/ops/sort.ts";
@@ -166,6 +167,32 @@ for (const device of emulatedGpus()) {
       agrees(indexOps.countNonzero, [x], undefined);
       agrees(indexOps.nonzero, [x], { count: Number(count!.item()) });
     }
+  });
+
+  Deno.test(`products of every tile on ${device}, any strides, k in parts`, () => {
+    // m, n, k and the size of a batch: large tiles, small ones, splits of k.
+    for (const [m, n, k, batch] of [[150, 260, 37, 1], [70, 68, 21, 2], [3, 68, 530, 1]] as const) {
+      const a: Input = { shape: [batch, m, k], at: real };
+      const b: Input = { shape: [batch, k, n], at: (i) => real(i + 99) };
+      const across = (x: Input, d: ndl.Device): ndl.Tensor =>
+        numbers({ ...x, shape: [x.shape[0]!, x.shape[2]!, x.shape[1]!] }, d).permute([0, 2, 1]);
+      // A view with a gap after every element: no stride is 1.
+      const gaps = (x: Input, d: ndl.Device): ndl.Tensor =>
+        numbers({ ...x, shape: [...x.shape, 2] }, d).select(3, 1);
+      for (const [left, right] of [[numbers, across], [across, numbers], [gaps, gaps]] as const) {
+        const run = (d: ndl.Device): ndl.Tensor => left(a, d).matmul(right(b, d));
+        const want = run(ndl.reference()).toTypedArray();
+        withDeviceGuards(device, () => {
+          assertClose(run(device).toTypedArray(), want, tolerance("float32", 8), `${[m, n, k]}`);
+        });
+      }
+    }
+    const x: Input = { shape: [2, 700], at: real };
+    agrees(matmulOps.linear, [x, { ...x, shape: [5, 700] }, { ...x, shape: [5] }], {});
+    agrees(matmulOps.matmul, [
+      { shape: [3, 400], at: whole(256), dtype: "uint8" },
+      { shape: [400, 9], at: whole(256), dtype: "uint8" },
+    ], {});
   });
 
   Deno.test(`steps of many parameters share launches on ${device}, those that meet do not`, () => {

@@ -13,6 +13,7 @@
 //     and launch with
 //       NEEDLE_LAUNCH((kernel<T, 256>), grid, block, shared_bytes, stream(), arguments...);
 //       return launched("starting a kernel");
+//     Loops whose arrays must be in registers begin with NEEDLE_UNROLL.
 //     A kernel that needs more than 48 KiB of dynamic shared memory says so before:
 //       NEEDLE_ALLOW_SHARED((kernel<T, 256>), bytes);
 //     An empty grid is refused: return kOk for n == 0 first.
@@ -36,9 +37,11 @@
 
 #ifdef NEEDLE_EMULATE
 #include "emulate/api.h"
+#define NEEDLE_UNROLL
 #else
 #include <cuda_runtime.h>
 
+#define NEEDLE_UNROLL _Pragma("unroll")
 #define NEEDLE_SHARED(T, name, dims) __shared__ T name dims
 #define NEEDLE_DYN_SHARED(T, name)                       \
   extern __shared__ __align__(16) char needle_dynamic[]; \
