@@ -279,7 +279,9 @@ for (const [name, sizes, rows] of measuring) {
       figures(outcome.stdout, rows);
     }
     // Without permissions it computes in WebAssembly.
-    const { code, stdout, stderr } = await run(["run", "--no-prompt", path, "--seconds", "0"]);
+    const { code, stdout, stderr } = await run(
+      ["run", "--no-prompt", path, "--seconds", "0", ...sizes],
+    );
     assertEquals(code, 0, stderr);
     assertHas(stdout, "device wasm (");
     figures(stdout, rows);
