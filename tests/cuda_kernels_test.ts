@@ -5,6 +5,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import { call } from "../lib/dispatch.ts";
+import { convOps } from "../lib/ops/conv.ts";
 import { gradOps } from "../lib/ops/grads.ts";
 import { indexOps } from "../lib/ops/index.ts";
 import { matmulOps } from "../lib/ops/matmul.ts";
@@ -96,6 +97,37 @@ for (const device of emulatedGpus()) {
           assertClose(got, want, tolerance("float32", 4), `${name} of ${shape} over ${dims}`);
         });
       }
+    }
+  });
+
+  Deno.test(`convolutions in large tiles on ${device}`, () => {
+    const cases: [x: number[], w: number[], stride: 1 | 2, groups: number][] = [
+      [[3, 8, 13, 15], [80, 8, 3, 3], 1, 1],
+      [[3, 7, 13, 15], [81, 7, 3, 2], 1, 1],
+      [[3, 8, 13, 15], [20, 8, 3, 3], 1, 1],
+      [[3, 9, 13, 15], [21, 9, 3, 3], 1, 1],
+      [[2, 140, 9, 9], [24, 140, 3, 3], 2, 1],
+      [[3, 32, 12, 13], [40, 16, 2, 3], 1, 2],
+    ];
+    for (const [x, w, stride, groups] of cases) {
+      const [n, , h, wide] = x as [number, number, number, number];
+      const [k, , r, s] = w as [number, number, number, number];
+      const y = [
+        n,
+        k,
+        Math.floor((h + 2 - r) / stride) + 1,
+        Math.floor((wide + 2 - s) / stride) + 1,
+      ];
+      const attrs = {
+        stride: [stride, stride],
+        padding: [1, 1],
+        dilation: [1, 1],
+        groups,
+      } as const;
+      const input = (shape: readonly number[]): Input => ({ shape, at: real });
+      agrees(convOps.conv2d, [input(x), input(w), input([k])], attrs);
+      agrees(convOps.conv2dInput, [input(y), input(w)], { ...attrs, size: [h, wide] });
+      agrees(convOps.conv2dWeight, [input(y), input(x)], { ...attrs, kernel: [r, s] });
     }
   });
 
