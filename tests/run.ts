@@ -4,6 +4,7 @@
 // Usage: deno run -A tests/run.ts [--fast]      (--fast: the tests alone)
 
 import { ensureBuilt } from "../build.ts";
+import { which } from "../lib/tools/build_support.ts";
 
 interface Stage {
   readonly name: string;
@@ -112,6 +113,12 @@ if (!fast) {
     { name: "types", command: [deno, "check", "mod.ts", "build.ts", "examples", "bench", "tests"] },
     { name: "documentation", command: [deno, "doc", "--lint", "mod.ts"] },
   );
+}
+// The committed module is what csrc gives, byte for byte, with the one compiler that gives these bytes.
+const required = (Deno.env.get("NEEDLE_REQUIRE") ?? "").split(",");
+if (!fast && (required.includes("wasm") || which("clang-19") !== undefined)) {
+  const command = [deno, "run", "-A", "build.ts", "--wasm", "--check"];
+  stages.push({ name: "WebAssembly module", command });
 }
 stages.push({
   name: "tests",
