@@ -5,6 +5,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import { call } from "../lib/dispatch.ts";
+import { attentionOps } from "../lib/ops/attention.ts";
 import { convOps } from "../lib/ops/conv.ts";
 import { gradOps } from "../lib/ops/grads.ts";
 import { indexOps } from "../lib/ops/index.ts";
@@ -128,6 +129,24 @@ for (const device of emulatedGpus()) {
       agrees(convOps.conv2d, [input(x), input(w), input([k])], attrs);
       agrees(convOps.conv2dInput, [input(y), input(w)], { ...attrs, size: [h, wide] });
       agrees(convOps.conv2dWeight, [input(y), input(x)], { ...attrs, kernel: [r, s] });
+    }
+  });
+
+  Deno.test(`attention with many features on ${device}`, () => {
+    // Two tiles of columns to a block, and two blocks.
+    for (const [e, f] of [[72, 100], [4, 140]] as const) {
+      for (const causal of [false, true]) {
+        const rows = (l: number, width: number): Input => ({ shape: [1, 2, l, width], at: real });
+        const lse: Input = { shape: [1, 2, 70], at: () => 4 };
+        const attrs = { scale: 0.2, causal };
+        agrees(attentionOps.attention, [rows(70, e), rows(90, e), rows(90, f), null], attrs);
+        agrees(attentionOps.attentionBackward, [
+          rows(70, f),
+          ...[rows(70, e), rows(90, e), rows(90, f), rows(70, f)],
+          lse,
+          null,
+        ], attrs);
+      }
     }
   });
 

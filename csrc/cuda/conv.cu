@@ -48,14 +48,16 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int64_t row = int64_t(blockIdx.x / column_tiles) * R, skipped = group * columns;
   RowGatherer<float, R, D, V> a(g, x + group * g.depth, row);
   LineLoader<float, C, D, V> b(packed + skipped, out.channels, 0, width, first, columns);
-  TileProduct<float, R, C, D> tile;
-  tile.multiply((width + D - 1) / D, a, b);
-  for (int i = 0; i < tile.kRows; i++) {
-    const int64_t m = row + tile.row(i);
+  typedef TileProduct<float, R, C, D> Tile;
+  NEEDLE_SHARED(typename Tile::Stage, stages, [2]);
+  Tile tile;
+  tile.multiply((width + D - 1) / D, a, b, stages);
+  NEEDLE_UNROLL for (int i = 0; i < tile.kRows; i++) {
+    const int64_t m = row + tile_row(i);
     if (m >= g.rows()) continue;
     float* const to = out.pixel(g.place(uint32_t(m))) + skipped;
-    for (int j = 0; j < tile.kColumns; j += V) {
-      const int64_t n = first + tile.column(j);
+    NEEDLE_UNROLL for (int j = 0; j < tile.kColumns; j += V) {
+      const int64_t n = first + tile_column(j);
       if (n >= columns) continue;
       Vector<float, V> v;
       for (int lane = 0; lane < V; lane++) {
@@ -179,18 +181,20 @@ __global__ void __launch_bounds__(kThreads, 2)
                  int column_tiles, int64_t part_rows) {
   const int64_t group = blockIdx.y, first = blockIdx.x % column_tiles * C, width = g.width();
   const int64_t line = int64_t(blockIdx.x / column_tiles) * R, skipped = group * columns;
-  const int64_t rows = g.rows(), begin = blockIdx.z * part_rows;
+  const int64_t rows = g.rows(), begin = int64_t(blockIdx.z) * part_rows;
   const int64_t end = begin + part_rows < rows ? begin + part_rows : rows;
   ColumnGatherer<float, R, D, V> a(g, x + group * g.depth, line, begin, end);
   LineLoader<float, C, D, V> b(grad + skipped, outer, begin, end, first, columns);
-  TileProduct<float, R, C, D> tile;
-  tile.multiply(begin < end ? (end - begin + D - 1) / D : 0, a, b);
-  float* const own = partial + blockIdx.z * width * outer + skipped;
-  for (int i = 0; i < tile.kRows; i++) {
-    const int64_t m = line + tile.row(i);
+  typedef TileProduct<float, R, C, D> Tile;
+  NEEDLE_SHARED(typename Tile::Stage, stages, [2]);
+  Tile tile;
+  tile.multiply(begin < end ? (end - begin + D - 1) / D : 0, a, b, stages);
+  float* const own = partial + int64_t(blockIdx.z) * width * outer + skipped;
+  NEEDLE_UNROLL for (int i = 0; i < tile.kRows; i++) {
+    const int64_t m = line + tile_row(i);
     if (m >= width) continue;
-    for (int j = 0; j < tile.kColumns; j += V) {
-      const int64_t n = first + tile.column(j);
+    NEEDLE_UNROLL for (int j = 0; j < tile.kColumns; j += V) {
+      const int64_t n = first + tile_column(j);
       if (n >= columns) continue;
       Vector<float, V> v;
       for (int lane = 0; lane < V; lane++) v.lane[lane] = tile.sum[i][j + lane];
@@ -207,7 +211,7 @@ __global__ void weight_elements(Gather g, const T* x, const T* grad, T* partial,
   if (e >= n) return;
   const int64_t line = e / outer, o = e - line * outer;
   const Column column(g, line);
-  const int64_t rows = g.rows(), begin = blockIdx.y * part_rows;
+  const int64_t rows = g.rows(), begin = int64_t(blockIdx.y) * part_rows;
   const int64_t end = begin + part_rows < rows ? begin + part_rows : rows;
   const T* const from = x + o / columns * g.depth + column.channel;
   T sum = 0;
@@ -215,7 +219,7 @@ __global__ void weight_elements(Gather g, const T* x, const T* grad, T* partial,
     const int64_t offset = g.offset(g.place(uint32_t(row)), column.a, column.b);
     if (offset >= 0) sum += from[offset] * grad[row * outer + o];
   }
-  partial[blockIdx.y * n + e] = sum;
+  partial[int64_t(blockIdx.y) * n + e] = sum;
 }
 
 template <typename T>

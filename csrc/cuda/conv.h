@@ -70,24 +70,24 @@ struct RowGatherer {
 
   NEEDLE_DEVICE RowGatherer(const Gather& g, const T* x, int64_t first_row)
       : g(g), x(x), column(g, int(threadIdx.x) % kUnits * V) {
-    for (int pass = 0; pass < kPasses; pass++) {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       const int64_t row = first_row + int(threadIdx.x) / kUnits + pass * kLines;
       place[pass] = row < g.rows() ? g.place(uint32_t(row)) : Place{-1, 0, 0};
     }
   }
 
   NEEDLE_DEVICE void fetch() {
-    for (int pass = 0; pass < kPasses; pass++) {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       const int64_t offset =
           place[pass].image >= 0 && column.inside(g) ? g.offset(place[pass], column.a, column.b) : -1;
       held[pass] = load_or_zero<T, V>(x + offset + column.channel, offset >= 0);
     }
     column.move(g, D);
   }
-  template <int Padded>
-  NEEDLE_DEVICE void store(T (&tile)[D][Padded]) const {
-    for (int pass = 0; pass < kPasses; pass++) {
-      for (int lane = 0; lane < V; lane++) {
+  template <int P>
+  NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
+      NEEDLE_UNROLL for (int lane = 0; lane < V; lane++) {
         tile[int(threadIdx.x) % kUnits * V + lane][int(threadIdx.x) / kUnits + pass * kLines] =
             held[pass].lane[lane];
       }
@@ -104,28 +104,27 @@ struct ColumnGatherer {
   const Gather& g;
   const T* x;
   Column column;
-  int64_t row, end;
+  uint32_t row, end;
   Vector<T, V> held[kPasses];
 
   NEEDLE_DEVICE ColumnGatherer(const Gather& g, const T* x, int64_t first_column, int64_t begin, int64_t end)
       : g(g),
         x(x),
         column(g, first_column + int(threadIdx.x) % kUnits * V),
-        row(begin + int(threadIdx.x) / kUnits),
-        end(end) {}
+        row(uint32_t(begin) + threadIdx.x / kUnits),
+        end(uint32_t(end)) {}
 
   NEEDLE_DEVICE void fetch() {
-    for (int pass = 0; pass < kPasses; pass++) {
-      const int64_t at = row + pass * kLines;
-      const int64_t offset =
-          at < end && column.inside(g) ? g.offset(g.place(uint32_t(at)), column.a, column.b) : -1;
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
+      const uint32_t at = row + pass * kLines;
+      const int64_t offset = at < end && column.inside(g) ? g.offset(g.place(at), column.a, column.b) : -1;
       held[pass] = load_or_zero<T, V>(x + offset + column.channel, offset >= 0);
     }
     row += D;
   }
-  template <int Padded>
-  NEEDLE_DEVICE void store(T (&tile)[D][Padded]) const {
-    for (int pass = 0; pass < kPasses; pass++) {
+  template <int P>
+  NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       T* const to = &tile[int(threadIdx.x) / kUnits + pass * kLines][int(threadIdx.x) % kUnits * V];
       *reinterpret_cast<Vector<T, V>*>(to) = held[pass];
     }

@@ -10,6 +10,23 @@
 namespace needle {
 namespace {
 
+// Four neighbours, read and written 16 bytes at a time.
+template <typename T>
+struct Quad {
+  static constexpr int kLanes = vector_lanes<T>();
+  Vector<T, kLanes> parts[4 / kLanes];
+
+  NEEDLE_DEVICE T& operator[](int i) { return parts[i / kLanes].lane[i % kLanes]; }
+  NEEDLE_DEVICE const T& operator[](int i) const { return parts[i / kLanes].lane[i % kLanes]; }
+  static NEEDLE_DEVICE const Quad& at(const T* p) { return *reinterpret_cast<const Quad*>(p); }
+  static NEEDLE_DEVICE Quad& at(T* p) { return *reinterpret_cast<Quad*>(p); }
+};
+
+// Where in a tile element (i, j) of a thread belongs. Four rows and four columns are neighbours, and so are
+// the 16 threads that share rows.
+NEEDLE_DEVICE int tile_row(int i) { return i / 4 * 64 + int(threadIdx.x) / 16 * 4 + i % 4; }
+NEEDLE_DEVICE int tile_column(int j) { return j / 4 * 64 + int(threadIdx.x) % 16 * 4 + j % 4; }
+
 template <typename T, int R, int C, int D>
 struct TileProduct {
   static_assert(kThreads == 256 && R % 64 == 0 && C % 64 == 0, "16 by 16 threads share 64 by 64 elements");
@@ -21,39 +38,28 @@ struct TileProduct {
 
   T sum[kRows][kColumns];
 
-  // Where in the tile sum[i][j] belongs. Four rows and four columns are neighbours.
-  static NEEDLE_DEVICE int row(int i) { return i / 4 * 64 + int(threadIdx.x) / 16 * 4 + i % 4; }
-  static NEEDLE_DEVICE int column(int j) { return j / 4 * 64 + int(threadIdx.x) % 16 * 4 + j % 4; }
-
-  NEEDLE_DEVICE void clear() {
-    for (int i = 0; i < kRows; i++) {
-      for (int j = 0; j < kColumns; j++) sum[i][j] = 0;
-    }
-  }
-
   NEEDLE_DEVICE void add(const Stage& stage) {
-#pragma unroll
-    for (int k = 0; k < D; k++) {
-      Vector<T, 4> a[kTall], b[kWide];
-      for (int i = 0; i < kTall; i++) a[i] = *reinterpret_cast<const Vector<T, 4>*>(&stage.a[k][row(4 * i)]);
-      for (int j = 0; j < kWide; j++)
-        b[j] = *reinterpret_cast<const Vector<T, 4>*>(&stage.b[k][column(4 * j)]);
-#pragma unroll
-      for (int i = 0; i < kRows; i++) {
-#pragma unroll
-        for (int j = 0; j < kColumns; j++) sum[i][j] += a[i / 4].lane[i % 4] * b[j / 4].lane[j % 4];
+    NEEDLE_UNROLL for (int k = 0; k < D; k++) {
+      Quad<T> a[kTall], b[kWide];
+      NEEDLE_UNROLL for (int i = 0; i < kTall; i++) a[i] = Quad<T>::at(&stage.a[k][tile_row(4 * i)]);
+      NEEDLE_UNROLL for (int j = 0; j < kWide; j++) b[j] = Quad<T>::at(&stage.b[k][tile_column(4 * j)]);
+      NEEDLE_UNROLL for (int i = 0; i < kRows; i++) {
+        NEEDLE_UNROLL for (int j = 0; j < kColumns; j++) sum[i][j] += a[i / 4][i % 4] * b[j / 4][j % 4];
       }
     }
   }
 
-  // sum = the product over steps * D of the inner dim. All threads of the block come here.
+  // sum = the product over steps * D of the inner dim, by way of two stages in shared memory, which others
+  // may have used until here. All threads of the block come here.
   template <class A, class B>
-  NEEDLE_DEVICE void multiply(int64_t steps, A& a, B& b) {
-    NEEDLE_SHARED(Stage, stages, [2]);
-    clear();
+  NEEDLE_DEVICE void multiply(int64_t steps, A& a, B& b, Stage* stages) {
+    NEEDLE_UNROLL for (int i = 0; i < kRows; i++) {
+      NEEDLE_UNROLL for (int j = 0; j < kColumns; j++) sum[i][j] = 0;
+    }
     if (steps == 0) return;
     a.fetch();
     b.fetch();
+    __syncthreads();
     for (int64_t step = 0; step < steps; step++) {
       Stage& stage = stages[step % 2];
       a.store(stage.a);
@@ -75,40 +81,78 @@ NEEDLE_DEVICE Vector<T, V> load_or_zero(const T* p, bool valid) {
   return v;
 }
 
-// Loads lines of a matrix whose rows are the inner dim: step k is row k, V columns at a time.
-template <typename T, int Columns, int D, int V>
+// Columns [column, columns) of a matrix whose lines are the inner dim: step k is line k, V columns at a time.
+template <typename T, int C, int D, int V>
 struct LineLoader {
-  static constexpr int kUnits = Columns / V, kLines = kThreads / kUnits, kPasses = D / kLines;
+  static constexpr int kUnits = C / V, kLines = kThreads / kUnits, kPasses = D / kLines;
   static_assert(kPasses * kLines == D, "every thread brings as much");
 
-  const T* from;  // this thread's columns of row 0
+  const T* from;  // this thread's columns of line 0
   int64_t stride, line, end;
   bool inside;
   Vector<T, V> held[kPasses];
 
-  // Rows [begin, end) of `matrix`, columns from `column` on, of which there are `columns`.
-  NEEDLE_DEVICE LineLoader(const T* matrix, int64_t row_stride, int64_t begin, int64_t end, int64_t column,
-                           int64_t columns)
-      : from(matrix + column + unit() * V),
-        stride(row_stride),
+  // Of the lines, [begin, end). V columns are neighbours.
+  NEEDLE_DEVICE LineLoader(const T* matrix, int64_t line_stride, int64_t begin, int64_t end, int64_t column,
+                           int64_t columns, int64_t column_stride = 1)
+      : from(matrix + (column + unit()) * column_stride),
+        stride(line_stride),
         line(begin + int(threadIdx.x) / kUnits),
         end(end),
-        inside(column + unit() * V < columns) {}
+        inside(column + unit() < columns) {}
 
-  static NEEDLE_DEVICE int unit() { return int(threadIdx.x) % kUnits; }
+  static NEEDLE_DEVICE int unit() { return int(threadIdx.x) % kUnits * V; }
 
   NEEDLE_DEVICE void fetch() {
-    for (int pass = 0; pass < kPasses; pass++) {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       const int64_t k = line + pass * kLines;
       held[pass] = load_or_zero<T, V>(from + k * stride, inside && k < end);
     }
     line += D;
   }
-  template <int Padded>
-  NEEDLE_DEVICE void store(T (&tile)[D][Padded]) const {
-    for (int pass = 0; pass < kPasses; pass++) {
-      T* const to = &tile[int(threadIdx.x) / kUnits + pass * kLines][unit() * V];
+  template <int P>
+  NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
+      T* const to = &tile[int(threadIdx.x) / kUnits + pass * kLines][unit()];
       *reinterpret_cast<Vector<T, V>*>(to) = held[pass];
+    }
+  }
+};
+
+// Lines [line, lines) of a matrix along which the inner dim lies: V steps at a time, which are neighbours.
+template <typename T, int R, int D, int V>
+struct AlongLoader {
+  static constexpr int kUnits = D / V, kLines = kThreads / kUnits, kPasses = R / kLines;
+  static_assert(kPasses * kLines == R, "every thread brings as much");
+
+  const T* from;  // this thread's first line
+  int64_t line_stride, stride, lines, inner, k;
+  Vector<T, V> held[kPasses];
+
+  NEEDLE_DEVICE AlongLoader(const T* matrix, int64_t line_stride, int64_t line, int64_t end, int64_t inner,
+                            int64_t stride)
+      : from(matrix + (line + own()) * line_stride),
+        line_stride(line_stride),
+        stride(stride),
+        lines(end - line - own()),
+        inner(inner),
+        k(int(threadIdx.x) % kUnits * V) {}
+
+  static NEEDLE_DEVICE int own() { return int(threadIdx.x) / kUnits; }
+
+  NEEDLE_DEVICE void fetch() {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
+      const bool valid = pass * kLines < lines && k < inner;
+      held[pass] = load_or_zero<T, V>(from + pass * kLines * line_stride + k * stride, valid);
+    }
+    k += D;
+  }
+  template <int P>
+  NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
+    NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
+      NEEDLE_UNROLL for (int lane = 0; lane < V; lane++) {
+        tile[int(threadIdx.x) % kUnits * V + lane][own() + pass * kLines] = held[pass].lane[lane];
+      }
     }
   }
 };

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -155,7 +156,7 @@ void report_divergence(unsigned a, unsigned b) {
 
 bool together(const Thread& a, const Thread& b) {
   return b.state == kWaiting && a.barrier == b.barrier && a.line == b.line && a.mask == b.mask &&
-         base_name(a.file) == std::string(base_name(b.file));
+         (a.file == b.file || strcmp(base_name(a.file), base_name(b.file)) == 0);
 }
 
 // Opens the barriers whose threads are all there; whether there was one. Otherwise a and b disagree.
