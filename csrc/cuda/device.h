@@ -81,7 +81,7 @@ struct alignas(sizeof(T) * V) Vector {
 
 // Lanes of 16 bytes, or of 4 bytes for elements of one byte.
 template <typename T>
-constexpr int vector_lanes() {
+NEEDLE_ANYWHERE constexpr int vector_lanes() {
   return sizeof(T) == 1 ? 4 : int(16 / sizeof(T));
 }
 

@@ -36,6 +36,8 @@ struct Tile {
   static constexpr int kM = M, kN = N, kK = K, kTM = TM, kTN = TN;
   static constexpr int V = vector_lanes<T>();
   static constexpr int kWarpRows = M / (4 * TM), kWarpCols = N / (8 * TN);
+  // Blocks on a multiprocessor at once: what the compiler's use of registers must allow.
+  static constexpr int kBlocks = TM * TN * sizeof(T) > 64 ? 2 : 3;
   // Padding keeps the transposing stores of a warp on different banks.
   static constexpr int kRowsM = M + V, kRowsN = N + V;
   static_assert(kWarpRows * kWarpCols * 32 == kThreads, "a thread for every part");
@@ -47,7 +49,6 @@ template <typename T, int ROWS, int K, int V>
 struct Chunk {
   int row, depth;  // in the tile
   const T* p;
-  int64_t step;  // from tile to tile
 
   NEEDLE_DEVICE Chunk(const Operand<T>& x, int64_t offset, int first_row, int first_depth) {
     const int t = int(threadIdx.x);
@@ -59,7 +60,6 @@ struct Chunk {
       depth = t / (ROWS / V);
     }
     p = x.p + offset + int64_t(first_row + row) * x.row + int64_t(first_depth + depth) * x.depth;
-    step = K * x.depth;
   }
 
   // The next vector; zeros beyond `rows` and `depths`, which count from this tile.
@@ -74,7 +74,7 @@ struct Chunk {
       const int64_t stride = x.along_depth ? x.depth : x.row;
       for (int lane = 0; lane < V; lane++) v.lane[lane] = any && lane < run ? p[lane * stride] : T(0);
     }
-    p += step;
+    p += K * x.depth;
     return v;
   }
 
@@ -136,7 +136,7 @@ NEEDLE_DEVICE void store_row(const Gemm<T>& g, T* c, int row, int first_col, int
 }
 
 template <typename S, typename T>
-__global__ void __launch_bounds__(kThreads) multiply(Gemm<T> g) {
+__global__ void __launch_bounds__(kThreads, S::kBlocks) multiply(Gemm<T> g) {
   constexpr int V = S::V, K = S::kK, kStrideA = S::kRowsM, kStrideB = S::kRowsN;
   typedef Vector<T, V> Lanes;
   NEEDLE_SHARED(Lanes, a_tiles, [2 * K * S::kRowsM / V]);
