@@ -55,6 +55,11 @@ export const VARIABLES = {
     doc: "Full file name of the cuda library; nothing else is tried",
     reader: "typescript",
   },
+  NEEDLE_CUDA_LIBRARIES: {
+    kind: "list",
+    doc: "Folders of cuBLAS and cuDNN, with commas, looked at first; off: own CUDA kernels alone",
+    reader: "typescript",
+  },
   NEEDLE_EMULATE: {
     kind: "string",
     doc: "Order of threads in the emulation of CUDA that tests use: up (default) or random:SEED",

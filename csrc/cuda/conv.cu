@@ -371,6 +371,7 @@ using namespace needle;
 NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return forward(Conv(desc), at<T>(x, x_off), at<T>(w, w_off), at<T>(bias, bias_off), at<T>(y, y_off));
@@ -380,6 +381,7 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
 NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const void* w, double w_off, void* dx,
                                           double dx_off, int32_t dtypes, double,
                                           const double* desc) noexcept {
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return input_gradient(Conv(desc), at<T>(g, g_off), at<T>(w, w_off), at<T>(dx, dx_off));
@@ -389,6 +391,7 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
 NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const void* x, double x_off, void* dw,
                                            double dw_off, int32_t dtypes, double,
                                            const double* desc) noexcept {
+  if (is_half(main_dtype(dtypes))) return kDeclined;
   const Conv s(desc);
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;

@@ -1,7 +1,9 @@
-// needle_matmul and needle_linear: strided and batched matrix products by the tiles of gemm.h. Integers wrap:
-// they run as the unsigned type of their width. Halves are declined.
+// needle_matmul and needle_linear: strided and batched matrix products by cuBLAS where it is loaded, else by
+// the tiles of gemm.h. Integers wrap: they run as the unsigned type of their width. Halves are cuBLAS's
+// alone.
 #include <algorithm>
 
+#include "blas.h"
 #include "elementwise.h"
 #include "gemm.h"
 
@@ -60,6 +62,13 @@ int32_t product(const T* a, const T* b, const T* bias, T* c, const double* desc)
   return multiply_all(g);
 }
 
+int32_t product_by_library(const void* a, double a_off, const void* b, double b_off, const void* bias,
+                           double bias_off, void* c, double c_off, int32_t dtypes, const double* desc) {
+  const double bytes = double(dtype_bytes(main_dtype(dtypes)));
+  return blas_multiply(main_dtype(dtypes), at<char>(a, a_off * bytes), at<char>(b, b_off * bytes),
+                       at<char>(bias, bias_off * bytes), at<char>(c, c_off * bytes), desc);
+}
+
 }  // namespace
 }  // namespace needle
 
@@ -67,6 +76,8 @@ using namespace needle;
 
 NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
                                     double out_off, int32_t dtypes, double, const double* desc) noexcept {
+  const int32_t status = product_by_library(a, a_off, b, b_off, nullptr, 0, out, out_off, dtypes, desc);
+  if (status != kDeclined) return status;
   const auto as = [&](auto zero) {
     typedef decltype(zero) T;
     return product<T>(at<T>(a, a_off), at<T>(b, b_off), nullptr, at<T>(out, out_off), desc);
@@ -89,9 +100,10 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
 NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
-  if (is_half(main_dtype(dtypes))) return kDeclined;
   const double rows = desc[0], in = desc[1], out = desc[2];
   const double as_product[] = {rows, out, in, in, 1, 1, in, 0};
+  const int32_t status = product_by_library(x, x_off, w, w_off, bias, bias_off, y, y_off, dtypes, as_product);
+  if (status != kDeclined || is_half(main_dtype(dtypes))) return status;
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return product<T>(at<T>(x, x_off), at<T>(w, w_off), at<T>(bias, bias_off), at<T>(y, y_off), as_product);

@@ -2,12 +2,14 @@
 // memory, transfers, waiting, scratch memory, errors. The exported needle_device_* functions are the part of
 // the C interface that lib/backends/cuda.ts alone calls, beside the ops of include/needle.h.
 #include "device.h"
+#include "dynlib.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <algorithm>
 #include <mutex>
+#include <string>
 #ifndef NEEDLE_EMULATE
 #include <dlfcn.h>
 #endif
@@ -211,11 +213,14 @@ NEEDLE_EXPORT int32_t needle_info(void* text, double capacity) noexcept {
   cudaRuntimeGetVersion(&runtime);
   cudaDeviceProp properties;
   const bool known = cudaGetDeviceProperties(&properties, current) == cudaSuccess;
-  char json[512];
+  std::string found = libraries();
+  std::replace_if(found.begin(), found.end(), [](char c) { return c == '"' || c == '\\' || c < ' '; }, '_');
+  char json[2048];
   snprintf(json, sizeof json,
-           "{\"version\":\"%s\",\"isa\":\"sm_%d%d\",\"threads\":%d,\"library\":\"CUDA %d.%d on %s,\"}",
+           "{\"version\":\"%s\",\"isa\":\"sm_%d%d\",\"threads\":%d,"
+           "\"library\":\"CUDA %d.%d on %s with %.1500s, Needle\"}",
            NEEDLE_VERSION, major, minor, multiprocessors(), runtime / 1000, runtime % 1000 / 10,
-           known ? properties.name : "an unknown GPU");
+           known ? properties.name : "an unknown GPU", found.c_str());
   return copy_text(json, text, capacity);
 }
 

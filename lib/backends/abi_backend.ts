@@ -42,8 +42,11 @@ export abstract class AbiBackend implements Backend {
   abstract readonly name: string;
   /** How generated code writes a base pointer that is null. */
   protected readonly none: string = "null";
-  /** Whether the library takes half types: all elementwise functions, and ops that say so (they may decline). */
-  protected readonly halves: boolean = false;
+  /** Whether the library takes half types in elementwise functions, and in ops that say so (they may decline). */
+  protected readonly halves: { readonly elementwise: boolean; readonly kernels: boolean } = {
+    elementwise: false,
+    kernels: false,
+  };
   /** Whether kernels read an input of `op.single` that is one element; otherwise it is expanded for them. */
   protected readonly takesSingle: boolean = true;
 
@@ -71,7 +74,7 @@ export abstract class AbiBackend implements Backend {
         `typeof ${x} === "number" ? ${this.none} : ${x}._memory, typeof ${x} === "number" ? ${x} : ${x}._start`
       );
     const half = (operands: Operand[], y: Tensor): void => halfElementwise(kernel, op, operands, y);
-    const widen = converts || this.halves
+    const widen = converts || this.halves.elementwise
       ? ""
       : `if (code === 2 || code === 3) return half([${operands.join(", ")}], y);`;
     const make = new Function(
@@ -133,7 +136,7 @@ export abstract class AbiBackend implements Backend {
       desc: unknown,
     ) => boolean;
     const orders = op.inputs.map((name) => orderOf(op, name, this.takesSingle));
-    const takesHalves = op.halves && this.halves;
+    const takesHalves = op.halves && this.halves.kernels;
     const kernel: OpKernel = (ins, outs, attrs) => {
       if (!takesHalves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
       const ready = prepare(orders, ins);

@@ -3,6 +3,7 @@
 
 import type { Backend } from "../backend.ts";
 import type { Allocator } from "../storage.ts";
+import { env } from "../env.ts";
 import { DevicePool, type MemorySource } from "./device_pool.ts";
 import { lastError, locate, open } from "./loader.ts";
 import { NativeLibrary } from "./native.ts";
@@ -20,6 +21,7 @@ const definitions = {
   needle_device_read: { parameters: ["pointer", "f64", "buffer", "f64"], result: "i32" },
   needle_device_write: { parameters: ["pointer", "f64", "buffer", "f64"], result: "i32" },
   needle_device_synchronize: { parameters: [], result: "i32" },
+  needle_device_libraries: { parameters: ["buffer", "f64"], result: "i32" },
 } as const;
 
 /** A loaded library: its functions, and which GPU they are about now. */
@@ -38,6 +40,33 @@ function runtimeAt(path: string): Runtime {
     runtimes.set(path, runtime);
   }
   return runtime;
+}
+
+/** The folders in which the python on PATH has the libraries of NVIDIA's wheels; none where it may not be run. */
+function pipFolders(): string[] {
+  try {
+    if (Deno.permissions.querySync({ name: "run", command: "python3" }).state !== "granted") {
+      return [];
+    }
+    const program = "import glob, sysconfig\n" +
+      "for f in sorted(glob.glob(sysconfig.get_path('purelib') + '/nvidia/*/lib'), reverse=True): print(f)";
+    const { success, stdout } = new Deno.Command("python3", {
+      args: ["-c", program],
+      stderr: "null",
+    }).outputSync();
+    return success ? new TextDecoder().decode(stdout).split("\n").filter((f) => f !== "") : [];
+  } catch {
+    return []; // no python
+  }
+}
+
+/** Says where cuBLAS and cuDNN may be; the emulation looks nowhere unless told. */
+function allowLibraries(runtime: Runtime, library: CudaLibrary): void {
+  const own = env("NEEDLE_CUDA_LIBRARIES") ?? [];
+  if (own[0] === "off" || (library === "cudaemu" && own.length === 0)) return;
+  const folders = library === "cudaemu" ? own : [...own, ...pipFolders()];
+  const text = new TextEncoder().encode(folders.join("\n"));
+  runtime.symbols.needle_device_libraries(text, text.length);
 }
 
 // Of the statuses in csrc/common.h: what a kernel found to be wrong with its operands.
@@ -149,6 +178,16 @@ export function countGpus(library: CudaLibrary): number | string {
   }
 }
 
+const told = new Set<CudaLibrary>();
+
+/** The loaded library, told once where cuBLAS and cuDNN may be. */
+function openedRuntime(library: CudaLibrary): Runtime {
+  const runtime = runtimeAt(locate(library).path!);
+  if (!told.has(library)) allowLibraries(runtime, library);
+  told.add(library);
+  return runtime;
+}
+
 /** The two halves of a device: its memory, and how its kernels are opened (or the reason why not). */
 export interface CudaParts {
   /** The memory. */
@@ -176,7 +215,7 @@ export function cudaParts(name: string, library: CudaLibrary, index: number): Cu
       }`;
     }
     try {
-      const backend = new CudaBackend(name, runtimeAt(locate(library).path!), index, pool);
+      const backend = new CudaBackend(name, openedRuntime(library), index, pool);
       backend.select();
       return backend;
     } catch (error) {

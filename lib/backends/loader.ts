@@ -143,7 +143,7 @@ export function lastError(path: string): string {
 
 /** What the library says about itself: version, instruction set, threads. */
 export function libraryInfo(path: string): LibraryInfo {
-  return JSON.parse(readText(path, "needle_info", 1024)) as LibraryInfo;
+  return JSON.parse(readText(path, "needle_info", 2048)) as LibraryInfo;
 }
 
 /** Sets the number of threads of the library. */

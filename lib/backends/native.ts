@@ -26,7 +26,7 @@ export class NativeLibrary extends AbiBackend {
   readonly name: string;
   readonly fused?: FusedKernel;
   protected readonly path: string;
-  protected override readonly halves: boolean;
+  protected override readonly halves: AbiBackend["halves"];
   protected override readonly takesSingle: boolean;
   readonly #host: boolean;
 
@@ -35,7 +35,7 @@ export class NativeLibrary extends AbiBackend {
     this.name = name;
     this.path = path;
     this.#host = host;
-    this.halves = host;
+    this.halves = { elementwise: host, kernels: true };
     this.takesSingle = host;
     if (host) {
       this.fused = this.#fusedKernel();
