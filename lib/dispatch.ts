@@ -20,6 +20,7 @@ import type { ElementwiseOp, KernelOp, OutputSpec, TypedKernelOp, ViewOp } from 
 import { elementwiseOps } from "./ops/elementwise.ts";
 import { layoutOps } from "./ops/layout.ts";
 import { defer, isLazy } from "./lazy.ts";
+import { absorb, callLater, mayWait } from "./later.ts";
 import { allocate, makeTensor, TensorBase } from "./tensor/base.ts";
 import type { Tensor } from "./tensor/mod.ts";
 import { needsGrad } from "./autograd/graph.ts";
@@ -124,7 +125,8 @@ function elementwise(op: ElementwiseOp, a: Operand, b: Operand, c: Operand): Ten
         let y: Tensor;
         if (isLazy(device, a.dtype, n)) {
           const operands = op.arity === 1 ? [a] : [a, b];
-          y = defer(op, operands, a.dtype, a.shape, a.dtype, device, a._strides, a._layout, n);
+          y = (op.arity === 1 ? absorb(op, a) : null) ??
+            defer(op, operands, a.dtype, a.shape, a.dtype, device, a._strides, a._layout, n);
         } else {
           y = allocate(a.shape, a.dtype, device, a._strides, a._layout);
           elementwiseKernel(op, device)(a, b, c, y, true);
@@ -308,14 +310,17 @@ function runRecorded<A>(
 ): Tensor[] {
   const on = device ?? commonDevice(op.name, inputs);
   const specs = op.infer(inputs, attrs as never);
-  const results = specs.map((s) => makeOutput(s, on));
+  const waits = op.absorbs !== null && mayWait(on, specs[0]!.dtype, numel(specs[0]!.shape));
+  const results = waits
+    ? [callLater(op, inputs, attrs, false)]
+    : specs.map((s) => makeOutput(s, on));
   if (op.mutates.length > 0) {
     beginWrites(
       inputs,
       op.mutates.map((x) => inputs[op.inputs.indexOf(x)]!),
     );
   }
-  opKernel(op, on)(inputs, results, attrs as never);
+  if (!waits) opKernel(op, on)(inputs, results, attrs as never);
   const visible = op.outputs.length;
   if (gradEnabled() && op.vjp !== "nondifferentiable") {
     if (inputs.some((t) => t !== null && needsGrad(t))) {

@@ -82,7 +82,7 @@ export const VARIABLES = {
   },
   NEEDLE_EAGER: {
     kind: "flag",
-    doc: "1: every elementwise op is computed at once instead of fused with those that follow",
+    doc: "1: every op is computed at once, not when its result is read and with those that follow",
     reader: "typescript",
   },
   NEEDLE_LAZY_FROM: {

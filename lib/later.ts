@@ -1,14 +1,15 @@
 // Kernel calls that wait until somebody reads their result, like the elementwise expressions of lazy.ts. Backward uses
 // it for gradients that few consumers need as they are: that of an embedding is a few rows among many zeros, that of
 // scores under cross entropy is wanted only in products. A consumer that knows better looks at the call (pendingCall)
-// and works on its inputs; to everybody else the result is an ordinary tensor.
+// and works on its inputs; to everybody else the result is an ordinary tensor. Forward, a batch norm waits for the ReLU
+// after it, which its kernel computes in the same pass (absorb, gradientLater).
 
-import type { TypedKernelOp } from "./ops/op.ts";
+import type { ElementwiseOp, TypedKernelOp } from "./ops/op.ts";
 import type { Tensor } from "./tensor/mod.ts";
 import type { Device } from "./device.ts";
 import { type Deferred, type Reading, Storage } from "./storage.ts";
 import { type DType, dtypes } from "./dtype.ts";
-import { contiguousStrides, numel } from "./shape.ts";
+import { contiguousStrides, isSingle, numel, same } from "./shape.ts";
 import { makeTensor } from "./tensor/base.ts";
 import { isLazy } from "./lazy.ts";
 
@@ -28,7 +29,7 @@ interface Input {
 
 /** A call that nobody has read the result of. */
 export class PendingCall<A> implements Deferred {
-  readonly op: TypedKernelOp<A>;
+  readonly op: TypedKernelOp<A> | ElementwiseOp;
   readonly attrs: A;
   /** Whether it may wait for as long as its result lives: it holds less memory than the result would. */
   readonly lasting: boolean;
@@ -38,7 +39,7 @@ export class PendingCall<A> implements Deferred {
   #inputs: (Input | null)[];
 
   constructor(
-    op: TypedKernelOp<A>,
+    op: TypedKernelOp<A> | ElementwiseOp,
     inputs: readonly (Tensor | null)[],
     attrs: A,
     lasting: boolean,
@@ -56,6 +57,18 @@ export class PendingCall<A> implements Deferred {
     );
   }
 
+  /** Input `i` in the shape and memory order of `t`, a view of the whole result; null where it lies in another order. */
+  inputLike(i: number, t: Tensor): Tensor | null {
+    const { tensor: { _strides: strides, _offset: offset, shape, dtype }, reading } = this
+      .#inputs[i]!;
+    if (isSingle(shape, strides)) {
+      return makeTensor(reading.storage, t.shape, t.shape.map(() => 0), offset, dtype, 2);
+    }
+    return same(strides, this.result._strides)
+      ? makeTensor(reading.storage, t.shape, t._strides, offset, dtype, t._layout)
+      : null;
+  }
+
   /** Reads `t` in the place of input `i` from now on. */
   replace(i: number, t: Tensor): void {
     const before = this.#inputs[i]!;
@@ -71,7 +84,12 @@ export class PendingCall<A> implements Deferred {
     const y = handleOn(storage, this.result);
     let done = false;
     try {
-      (op.kernels[device.id] ??= device.backend.kernel(op))(inputs, [y], this.attrs as never);
+      if (op.kind === "kernel") {
+        (op.kernels[device.id] ??= device.backend.kernel(op))(inputs, [y], this.attrs as never);
+      } else {
+        const [a, b = 0, c = 0] = inputs;
+        (op.kernels[device.id] ??= device.backend.elementwise(op))(a!, b!, c!, y, false);
+      }
       done = true;
     } finally {
       if (!done) storage.deferred = this;
@@ -122,8 +140,42 @@ export function callLater<A>(
   return call.result = makeTensor(storage, shape, contiguousStrides(shape), 0, dtype, 0);
 }
 
+/** What absorbed ops' results come from: the attributes of the call before the op joined it. */
+const absorbed = new WeakMap<Storage, unknown>();
+
+/** `op(t)` computed by the call that `t` waits for, once it is read, if that can do it; not recorded. Else null. */
+export function absorb(op: ElementwiseOp, t: Tensor): Tensor | null {
+  const call = t._data.deferred;
+  if (!(call instanceof PendingCall) || call.op.kind !== "kernel" || call.op.absorbs === null) {
+    return null;
+  }
+  const attrs = call.op.absorbs(op.name, call.attrs as never);
+  if (attrs === null || t._layout === 2 || t.numel() !== call.result.numel()) return null;
+  const inputs = call.inputs(), rows = callLater(call.op, inputs, attrs, false);
+  for (const input of inputs) input?.dispose();
+  absorbed.set(rows._data, call.attrs);
+  const y = makeTensor(rows._data, t.shape, t._strides, 0, t.dtype, t._layout);
+  rows.dispose();
+  return y;
+}
+
+/**
+ * `op(g, y)`, the gradient through an absorbed op with result `y`, which waits: pendingCall finds it, with the
+ * attributes of the call that absorbed. Null where y is no such result.
+ */
+export function gradientLater(op: ElementwiseOp, g: Tensor, y: Tensor): Tensor | null {
+  const attrs = absorbed.get(y._data);
+  if (attrs === undefined || g.dtype !== y.dtype || !same(g.shape, y.shape)) return null;
+  const call = new PendingCall(op, [g, y], attrs, false);
+  const storage = call.storage = new Storage(y.device, y.numel() * dtypes[y.dtype].bytes, call);
+  return call.result = makeTensor(storage, y.shape, y._strides, 0, y.dtype, y._layout);
+}
+
 /** The call of `op` whose whole result `t` is, perhaps in another shape, where nobody has read it yet. */
-export function pendingCall<A>(t: Tensor, op: TypedKernelOp<A>): PendingCall<A> | null {
+export function pendingCall<A>(
+  t: Tensor,
+  op: TypedKernelOp<A> | ElementwiseOp,
+): PendingCall<A> | null {
   const call = t._data.deferred;
   if (!(call instanceof PendingCall) || call.op !== op) return null;
   return t._layout === 0 && t.numel() === call.result.numel() ? call as PendingCall<A> : null;

@@ -79,6 +79,14 @@ void batch_apply(const Batch& s, const Columns& by, const Parameters<T>& p, cons
   const NormTable<T>& table = norm_table<T>();
   const int64_t parts = s.parts();
   each_part(parts, [&](int64_t part) {
+    if (s.by_channel()) {  // what by_channel() read last may be in the cache of the thread that read it
+      const Range range = part_of(s.c, part, parts);
+      for (int64_t j = range.end - 1; j >= range.begin; j--) {
+        const int64_t at = j * s.inner;
+        table.scale_runs(s.outer, s.c * s.inner, s.inner, x + at, p.run(j), s.relu, y + at);
+      }
+      return;
+    }
     const Range range = s.units(part, parts);
     if (s.columns()) {
       backwards(by, range, [&](int64_t at, int64_t rows, int64_t width) {
@@ -130,7 +138,7 @@ struct Backward {
   }
 };
 
-// Both passes over one channel, then over the next.
+// Both passes over one channel, then over the next; without y the statistics alone.
 template <typename T>
 int32_t by_channel(const Batch& s, const T* x, const T* weight, const T* bias, T* y, T* mean, T* variance) {
   const int64_t parts = s.parts(), step = s.c * s.inner;
@@ -139,6 +147,7 @@ int32_t by_channel(const Batch& s, const T* x, const T* weight, const T* bias, T
     for (int64_t j = range.begin; j < range.end; j++) {
       const int64_t at = j * s.inner;
       set_moments(j, run_moments(s.outer, step, s.inner, x + at), mean, variance);
+      if (!y) continue;
       const NormRun<T> run = forward_run(s, j, mean, variance, weight, bias);
       norm_table<T>().scale_runs(s.outer, step, s.inner, x + at, run, s.relu, y + at);
     }
@@ -172,6 +181,7 @@ int32_t backward_by_channel(const Batch& s, const T* g, const T* x, const T* mea
   return kOk;
 }
 
+// Without y the statistics alone.
 template <typename T>
 int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean,
                    T* variance) {
@@ -202,6 +212,7 @@ int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bia
     }
     set_moments(j, all, mean, variance);
   }
+  if (!y) return kOk;
   set_forward(s, by, memory.parameters, mean, variance, weight, bias);
   batch_apply(s, by, memory.parameters, x, y);
   return kOk;
@@ -298,6 +309,16 @@ NEEDLE_EXPORT int32_t needle_batch_norm(const void* x, double x_off, const void*
     typedef decltype(t) T;
     return batch_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
                       at<T>(y, y_off), at<T>(mean, mean_off), at<T>(variance, variance_off));
+  });
+}
+
+NEEDLE_EXPORT int32_t needle_batch_norm_stats(const void* x, double x_off, void* mean, double mean_off,
+                                              void* variance, double variance_off, int32_t dtypes, double,
+                                              const double* desc) noexcept {
+  return with_dtype(dtypes, [&](auto t) {
+    typedef decltype(t) T;
+    return batch_norm<T>(desc, at<T>(x, x_off), nullptr, nullptr, nullptr, at<T>(mean, mean_off),
+                         at<T>(variance, variance_off));
   });
 }
 

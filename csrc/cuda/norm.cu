@@ -64,6 +64,7 @@ __global__ void set_gradients(int64_t c, double eps, double count, const Dots* d
   }
 }
 
+// Without y the statistics alone.
 template <typename T>
 int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean,
                    T* variance) {
@@ -81,6 +82,7 @@ int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bia
   const Given<T> given{nullptr, nullptr, weight, bias};
   NEEDLE_LAUNCH((set_channels<T>), grid_for(s.c), kThreads, 0, stream(), s.c, s.eps, moments, mean, variance,
                 given, channels);
+  if (!y) return launched("starting a kernel");
   const int32_t applied = apply_grouped<T>(nullptr, x, y, s.grouping(), channels, Forward<T>{s.relu});
   return applied == kOk ? launched("starting a kernel") : applied;
 }
@@ -144,6 +146,16 @@ NEEDLE_EXPORT int32_t needle_batch_norm(const void* x, double x_off, const void*
     typedef decltype(zero) T;
     return batch_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
                       at<T>(y, y_off), at<T>(mean, mean_off), at<T>(variance, variance_off));
+  });
+}
+
+NEEDLE_EXPORT int32_t needle_batch_norm_stats(const void* x, double x_off, void* mean, double mean_off,
+                                              void* variance, double variance_off, int32_t dtypes, double,
+                                              const double* desc) noexcept {
+  return with_float(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) T;
+    return batch_norm<T>(desc, at<T>(x, x_off), nullptr, nullptr, nullptr, at<T>(mean, mean_off),
+                         at<T>(variance, variance_off));
   });
 }
 

@@ -92,7 +92,7 @@ struct Backward {
   bool relu;
   NEEDLE_DEVICE T operator()(T g, T x, const Channel<T>& c) const {
     const T d = x - c.mean;
-    const T own = relu && !(d * c.scale + c.shift > 0) ? T(0) : g;
+    const T own = relu && d * c.scale + c.shift <= 0 ? T(0) : g;
     return own * c.scale + (d * c.slope + c.level);
   }
 };
@@ -145,7 +145,7 @@ NEEDLE_DEVICE void add_pairs(Dots& part, const Pair<T> (&item)[kRun], int n) {
   part.dot += double(dot);
 }
 
-// Of each channel; with relu where the result was positive.
+// Of each channel; with relu not where the result was 0.
 template <typename T>
 struct ChannelDots {
   typedef Pair<T> Item;
@@ -160,7 +160,7 @@ struct ChannelDots {
   NEEDLE_DEVICE Channel<T> setting(int64_t i) const { return channels[i]; }
   NEEDLE_DEVICE Pair<T> load(int64_t offset, int64_t, const Channel<T>& c) const {
     const T d = x[offset] - c.mean, here = g[offset];
-    return {relu && !(d * c.scale + c.shift > 0) ? T(0) : here, d};
+    return {relu && d * c.scale + c.shift <= 0 ? T(0) : here, d};
   }
   NEEDLE_DEVICE Dots start() const { return {0, 0}; }
   NEEDLE_DEVICE void add(Dots& part, const Pair<T> (&item)[kRun], int n) const { add_pairs(part, item, n); }

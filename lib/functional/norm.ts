@@ -3,7 +3,8 @@
 import { call } from "../dispatch.ts";
 import { noGrad } from "../autograd/mode.ts";
 import { inMemoryOrder } from "./image.ts";
-import { normOps } from "../ops/norm.ts";
+import { type BatchNormAttrs, normOps } from "../ops/norm.ts";
+import { mayWait } from "../later.ts";
 import { checkOptions, checkTensors, told } from "../options.ts";
 import { same, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -80,7 +81,7 @@ export function batchNormRelu(
     return inMemoryOrder(x, (rows, channelsLast) => {
       const axis = channelsLast ? rows.ndim - 1 : 1;
       const inputs = [rows, runningMean, runningVar, weight, bias];
-      return call(normOps.batchNormEval, inputs, { axis, eps, relu });
+      return call(normOps.batchNormEval, inputs, { axis, eps, relu, own: false });
     })[0]!;
   }
   const count = x.numel() / x.shape[1]!;
@@ -92,8 +93,10 @@ export function batchNormRelu(
     );
   }
   return inMemoryOrder(x, (rows, channelsLast) => {
-    const axis = channelsLast ? rows.ndim - 1 : 1;
-    const [y, mean, variance] = call(normOps.batchNorm, [rows, weight, bias], { axis, eps, relu });
+    const axis = channelsLast ? rows.ndim - 1 : 1, attrs = { axis, eps, relu };
+    const [y, mean, variance] = !relu && mayWait(rows.device, rows.dtype, rows.numel())
+      ? statsThenNorm(rows, weight, bias, attrs)
+      : call(normOps.batchNorm, [rows, weight, bias], attrs);
     if (runningMean !== null) {
       noGrad(() => {
         const inputs = [runningMean, runningVar, mean!, variance!];
@@ -104,6 +107,21 @@ export function batchNormRelu(
     variance!.dispose();
     return [y!];
   })[0]!;
+}
+
+/** batchNorm in two ops: its result waits for a ReLU, which then takes no pass of its own, forward or backward. */
+function statsThenNorm(
+  x: Tensor,
+  weight: Tensor | null,
+  bias: Tensor | null,
+  attrs: BatchNormAttrs,
+): Tensor[] {
+  const [mean, variance] = call(normOps.batchNormStats, [x], attrs);
+  const [y] = call(normOps.batchNormEval, [x, mean!, variance!, weight, bias], {
+    ...attrs,
+    own: true,
+  });
+  return [y!, mean!, variance!];
 }
 
 /** How many of the last dims `normalizedShape` covers. */

@@ -5,6 +5,8 @@
 import { isSingle, numel, show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
+import { pendingCall } from "../later.ts";
+import { elementwiseOps } from "./elementwise.ts";
 import { declare, kernel, type RefTensor, type TypedKernelOp } from "./op.ts";
 import {
   checkInputs,
@@ -25,6 +27,12 @@ export interface BatchNormAttrs {
   readonly eps: number;
   /** Whether negative results become 0. */
   readonly relu: boolean;
+}
+
+/** Attributes of batch norm by given statistics. */
+export interface GivenBatchNormAttrs extends BatchNormAttrs {
+  /** Whether they are x's own, so that they change with it. */
+  readonly own: boolean;
 }
 
 /** Attributes of group norm. */
@@ -128,6 +136,47 @@ const batchNorm: TypedKernelOp<BatchNormAttrs> = kernel({
   },
 });
 
+// Descriptor: that of the batch norms.
+const batchNormStats: TypedKernelOp<BatchNormAttrs> = kernel({
+  doc: "mean and (biased) variance of each channel",
+  inputs: ["x"],
+  outputs: ["mean", "variance"],
+  infer: ({ x }, a: BatchNormAttrs) => {
+    const per = { shape: [x.shape[a.axis]!], dtype: statsDType(x.dtype) };
+    checkInputs("batchNorm", x, per.shape, {});
+    return [per, per];
+  },
+  descriptor: ({ x }, _, a) => describeBatch(x, a),
+  reference: ({ x }, { mean, variance }, a) => {
+    const m = moments(x, x.shape[a.axis]!, (f) => eachChannel(x, a.axis, f));
+    mean.f.set(m.mean);
+    variance.f.set(m.variance);
+  },
+  saves: [],
+  vjp: "nondifferentiable",
+});
+
+/**
+ * All gradients of x normalised by its own statistics. Where g is what a ReLU let through that the norm computed with
+ * its result, g itself is not needed: backward sees again where it was.
+ */
+function ownGradients(
+  g: Tensor,
+  x: Tensor,
+  mean: Tensor,
+  variance: Tensor,
+  weight: Tensor | null,
+  bias: Tensor | null,
+  a: BatchNormAttrs,
+): Tensor[] {
+  const masked = pendingCall(g, elementwiseOps.reluGrad);
+  const whole = masked?.attrs === a ? masked.inputLike(0, g) : null;
+  const attrs = whole === null ? a : { ...a, relu: true };
+  const results = call(batchNormBackward, [whole ?? g, x, mean, variance, weight, bias], attrs);
+  whole?.dispose();
+  return results;
+}
+
 const batchNormBackward: TypedKernelOp<BatchNormAttrs> = kernel({
   doc: "all gradients of batchNorm; with relu, where its result was positive; g may be one element",
   inputs: ["g", "x", "mean", "variance"],
@@ -145,7 +194,7 @@ const batchNormBackward: TypedKernelOp<BatchNormAttrs> = kernel({
     const h = new Float64Array(x.f.length);
     each((i, c) => {
       const normal = (x.f[i]! - mean.f[c]!) * rstd[c]!, scale = weight?.f[c] ?? 1;
-      if (a.relu && !(normal * scale + (bias?.f[c] ?? 0) > 0)) return;
+      if (a.relu && normal * scale + (bias?.f[c] ?? 0) <= 0) return;
       h[i] = g.f[i]! * scale;
       dweight.f[c]! += g.f[i]! * normal;
       dbias.f[c]! += g.f[i]!;
@@ -156,12 +205,12 @@ const batchNormBackward: TypedKernelOp<BatchNormAttrs> = kernel({
   vjp: "nondifferentiable",
 });
 
-const batchNormEval: TypedKernelOp<BatchNormAttrs> = kernel({
+const batchNormEval: TypedKernelOp<GivenBatchNormAttrs> = kernel({
   doc: "x normalised by given statistics of each channel, times weight plus bias",
   inputs: ["x", "mean", "variance"],
   optional: ["weight", "bias"],
   outputs: ["y"],
-  infer: ({ x, mean, variance, weight, bias }, a: BatchNormAttrs) => {
+  infer: ({ x, mean, variance, weight, bias }, a: GivenBatchNormAttrs) => {
     checkInputs("batchNorm", x, [x.shape[a.axis]!], { mean, variance, weight, bias });
     return [{ shape: x.shape, dtype: x.dtype }];
   },
@@ -174,6 +223,10 @@ const batchNormEval: TypedKernelOp<BatchNormAttrs> = kernel({
     }),
   saves: ["x", "mean", "variance", "weight", "bias"],
   vjp: ({ y }, { x, mean, variance, weight, bias }, a) => {
+    if (a.own) {
+      const [dx, dw, db] = ownGradients(y!, x, mean, variance, weight, bias, a);
+      return [dx!, null, null, dw!, db!];
+    }
     const dims = othersThan(x, a.axis), per = (t: Tensor): Tensor => along(x, a.axis, t);
     const rstd = variance.add(a.eps).rsqrt();
     const scale = weight === null ? rstd : rstd.mul(weight);
@@ -192,6 +245,14 @@ const batchNormEval: TypedKernelOp<BatchNormAttrs> = kernel({
       db,
     ];
   },
+  composition: ({ x: given, mean, variance, weight, bias }, a) => {
+    if (a.own) return batchNorm.composition!([given, weight, bias], a as never).slice(0, 1);
+    const x = widen(given), per = (t: Tensor): Tensor => along(x, a.axis, t);
+    const normal = x.sub(per(mean)).mul(per(variance.add(a.eps).rsqrt()));
+    const y = finish(normal, weight && per(weight), bias && per(bias), given.dtype);
+    return [a.relu ? y.relu() : y];
+  },
+  absorbs: (elementwise, a) => elementwise === "relu" && !a.relu ? { ...a, relu: true } : null,
 });
 
 // Descriptor: [C, momentum, n / (n - 1)].
@@ -310,6 +371,7 @@ const groupNormBackward: TypedKernelOp<GroupNormAttrs> = kernel({
 /** All normalisations. */
 export const normOps = declare({
   batchNorm,
+  batchNormStats,
   batchNormBackward,
   batchNormEval,
   updateRunningStats,

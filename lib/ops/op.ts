@@ -202,6 +202,11 @@ export interface KernelOp {
   readonly composition:
     | null
     | ((inputs: readonly (Tensor | null)[], attrs: never) => readonly Tensor[]);
+  /**
+   * The attributes with which the kernel also applies an elementwise op of one operand to its result, or null. Results
+   * of ops that can do this wait until somebody reads them.
+   */
+  readonly absorbs: null | ((elementwise: string, attrs: never) => unknown);
   /** Kernels by device id, filled at first use. */
   readonly kernels: (OpKernel | undefined)[];
 }
@@ -256,6 +261,7 @@ export interface KernelDef<
     inputs: Named<Tensor, I> & Named<Tensor | null, Opt>,
     attrs: A,
   ) => readonly Tensor[];
+  readonly absorbs?: (elementwise: string, attrs: A) => A | null;
 }
 
 /** A kernel op whose attributes have type `A`. */
@@ -329,6 +335,7 @@ export function kernel<
     composition: composition === undefined
       ? null
       : (ins, attrs) => composition(nameInputs(ins) as In, attrs),
+    absorbs: def.absorbs ?? null,
     kernels: [],
   };
 }

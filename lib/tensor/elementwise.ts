@@ -1,9 +1,11 @@
 // Elementwise methods: documented one-liners over lib/ops/elementwise.ts. Operands broadcast (NumPy's rule) and
 // promote (PyTorch's rule); the right operand may be a number.
 
+import { gradEnabled } from "../autograd/mode.ts";
 import { binary, fillInPlace, inPlace, ternary, unary } from "../dispatch.ts";
 import type { Operand } from "../backend.ts";
 import { isFloat } from "../dtype.ts";
+import { gradientLater } from "../later.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
 import { argumentsOf, checkNumbers, checkOptions } from "../options.ts";
 import { self, TensorBase } from "./base.ts";
@@ -324,7 +326,9 @@ export abstract class ElementwiseTensor extends TensorBase {
 
   /** @internal The derivative of relu times this gradient. */
   reluGrad(saved: Tensor): Tensor {
-    return binary(ops.reluGrad, self(this), saved);
+    // It waits where a norm computed `saved` in its own pass: the norm's backward does not need it.
+    return (gradEnabled() ? null : gradientLater(ops.reluGrad, self(this), saved)) ??
+      binary(ops.reluGrad, self(this), saved);
   }
 
   /** @internal The derivative of sigmoid times this gradient. */

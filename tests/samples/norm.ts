@@ -115,13 +115,27 @@ export const normSamples = {
       ...trait(c),
     }))
   ),
-  batchNormEval: both((relu) =>
-    batches.map((c) => ({
+  batchNormStats: batches.map((c) => ({
+    inputs: [{ shape: c.x }],
+    attrs: attrs(c, false),
+    ...trait(c),
+  })),
+  batchNormEval: [
+    ...both((relu) =>
+      batches.map((c) => ({
+        inputs: [{ shape: c.x }, ...statistics(c), perChannel(c), perChannel(c)],
+        attrs: { ...attrs(c, relu), own: false },
+        ...trait(c),
+      }))
+    ),
+    // Own statistics: the derivative is that of batchNorm, which differences at fixed statistics do not give.
+    ...batches.map((c) => ({
       inputs: [{ shape: c.x }, ...statistics(c), perChannel(c), perChannel(c)],
-      attrs: attrs(c, relu),
+      attrs: { ...attrs(c, false), own: true },
       ...trait(c),
-    }))
-  ),
+      large: true,
+    })),
+  ],
   updateRunningStats: [3, 1, 70].map((c) => ({
     inputs: [
       { shape: [c], ...plain },

@@ -78,7 +78,7 @@ void dot_columns_as(int64_t rows, int64_t width, const T* __restrict g, int64_t 
                     NormColumns<T> p, T* __restrict sum, T* __restrict dot) {
   const T* __restrict mean = p.mean, * __restrict scale = p.scale, * __restrict shift = p.shift;
   const auto masked = [](T g, T centred, T scale, T shift) {
-    return kRelu && !(centred * scale + shift > 0) ? T(0) : g;
+    return kRelu && centred * scale + shift <= 0 ? T(0) : g;
   };
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4, x += 4 * width, g += 4 * g_step) {
@@ -116,7 +116,7 @@ void grad_columns_as(int64_t rows, int64_t width, const T* __restrict g, int64_t
   for (int64_t r = 0; r < rows; r++, g += g_step, x += width, dx += width) {
     for (int64_t j = 0; j < width; j++) {
       const T centred = x[j] - mean[j];
-      const T h = kRelu && !(centred * scale[j] + shift[j] > 0) ? T(0) : g[j];
+      const T h = kRelu && centred * scale[j] + shift[j] <= 0 ? T(0) : g[j];
       dx[j] = scale[j] * h + (slope[j] * centred + level[j]);
     }
   }
@@ -260,13 +260,13 @@ void dot_runs_as(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g
       [&](int64_t r, int64_t i, int k) {
         const vec centred = load(x + r * stride + i) - mean;
         vec h = load(g + r * g_step + i);
-        if (kRelu) h = centred * scale + shift > vec{} ? h : vec{};
+        if (kRelu) h = centred * scale + shift <= vec{} ? vec{} : h;
         s[k] += h;
         d[k] = fma(h, centred, d[k]);
       },
       [&](int64_t r, int64_t i) {
         const T centred = x[r * stride + i] - p.mean;
-        const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[r * g_step + i];
+        const T h = kRelu && centred * p.scale + p.shift <= 0 ? T(0) : g[r * g_step + i];
         rest += h;
         rest_dot += h * centred;
       },
@@ -291,7 +291,7 @@ void grad_runs_as(int64_t count, int64_t stride, int64_t n, const T* __restrict 
   for (int64_t r = 0; r < count; r++, g += g_step, x += stride, dx += stride) {
     for (int64_t i = 0; i < n; i++) {
       const T centred = x[i] - p.mean;
-      const T h = kRelu && !(centred * p.scale + p.shift > 0) ? T(0) : g[i];
+      const T h = kRelu && centred * p.scale + p.shift <= 0 ? T(0) : g[i];
       dx[i] = p.scale * h + (slope * centred + level);
     }
   }

@@ -25,14 +25,14 @@ struct NormTable {
   void (*scale_columns)(int64_t rows, int64_t width, const T* x, NormColumns<T> p, bool relu, T* y);
   void (*scale_runs)(int64_t count, int64_t stride, int64_t n, const T* x, NormRun<T> p, bool relu, T* y);
 
-  // sum += g and dot += g * (x - mean); with relu only where y was positive. Rows or runs of g are g_step
+  // sum += g and dot += g * (x - mean); with relu not where y was 0. Rows or runs of g are g_step
   // apart.
   void (*dot_columns)(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
                       bool relu, T* sum, T* dot);
   void (*dot_runs)(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x,
                    NormRun<T> p, bool relu, double* sum, double* dot);
 
-  // dx = scale * g + slope * (x - mean) + level; with relu g counts only where y was positive.
+  // dx = scale * g + slope * (x - mean) + level; with relu g counts as 0 where y was.
   void (*grad_columns)(int64_t rows, int64_t width, const T* g, int64_t g_step, const T* x, NormColumns<T> p,
                        const T* slope, const T* level, bool relu, T* dx);
   void (*grad_runs)(int64_t count, int64_t stride, int64_t n, const T* g, int64_t g_step, const T* x,

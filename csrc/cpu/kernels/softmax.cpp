@@ -154,19 +154,6 @@ void log_softmax_backward(const T* g, const T* y, int64_t n, T* dx) {
   }
 }
 
-template <typename T>
-void scaled_exp(const T* x, int64_t n, T shift, T a, T b, const T* weight, T* y) {
-  typedef typename Vec<T>::type vec;
-  constexpr int L = Vec<T>::lanes;
-  const vec s = splat(shift), factor = splat(a), even = splat(b);
-  int64_t i = 0;
-  for (; i + L <= n; i += L) store(y + i, exp(load(x + i) - s) * factor - even);
-  if (i < n) store_part(y + i, n - i, exp(load_part(x + i, n - i, shift) - s) * factor - even);
-  if (weight && b != 0) {
-    for (i = 0; i < n; i++) y[i] += b - b * weight[i];
-  }
-}
-
 // --- Columns: every step works on the n elements of a row, in tiles that stay in the first-level cache ---
 
 template <typename T>
@@ -279,7 +266,6 @@ constexpr SoftmaxTable<T> table() {
           softmax<T>,
           softmax_backward<T>,
           log_softmax_backward<T>,
-          scaled_exp<T>,
           softmax_columns<T>,
           log_sum_exp_columns<T>,
           softmax_backward_columns<T>,

@@ -11,8 +11,6 @@ struct SoftmaxTable {
   void (*softmax)(const T* x, int64_t n, T* y, bool log);
   void (*softmax_backward)(const T* g, const T* y, int64_t n, T* dx);
   void (*log_softmax_backward)(const T* g, const T* y, int64_t n, T* dx);
-  // y = a exp(x - shift) - b weight, the weights being 1 where null.
-  void (*scaled_exp)(const T* x, int64_t n, T shift, T a, T b, const T* weight, T* y);
 
   void (*softmax_columns)(const T* x, int64_t rows, int64_t stride, int64_t n, T* y, bool log);
   void (*log_sum_exp_columns)(const T* x, int64_t rows, int64_t stride, int64_t n, T* y);
