@@ -136,7 +136,6 @@ function resultsOf(
   device: Device,
   layout: LayoutName,
   seed: number,
-  derivatives: boolean,
 ): Results {
   const op = opOf(name);
   const inputs = inputsOf(sample, dtype, device, layout, seed);
@@ -145,7 +144,7 @@ function resultsOf(
   const outputs = runSample(op, inputs, sample, device);
   const mutates = op.kind === "kernel" ? op.mutates : [];
   const written = mutates.map((m) => inputs[(op as KernelOp).inputs.indexOf(m)]!);
-  return { outputs, written, gradients: derivatives ? gradients(outputs, free, seed) : [] };
+  return { outputs, written, gradients: gradients(outputs, free, seed) };
 }
 
 /** Of each sample in each dtype, the reference's results on contiguous inputs: every device and layout needs them. */
@@ -156,14 +155,12 @@ const known = new Map<string, Record<keyof Results, readonly (Expected | null)[]
  * layouts: outputs, inputs written in place, gradients. On the reference itself, large samples are left out.
  *
  * @param guarded runs a function with guarded memory
- * @param derivatives whether gradients are compared too
  */
 export function agreesWithReference(
   name: string,
   rows: readonly OpSample[],
   device: Device,
   guarded: (fn: () => void) => void,
-  derivatives = true,
 ): void {
   rows.forEach((sample, row) => {
     if (sample.large && device.name === "reference") return;
@@ -179,7 +176,6 @@ export function agreesWithReference(
           on,
           "contiguous",
           seed,
-          true,
         );
         expected = {
           outputs: outputs.map(expectedOf),
@@ -191,7 +187,7 @@ export function agreesWithReference(
       for (const layout of sample.large ? (["contiguous", "channelsLast"] as const) : layouts) {
         const slack = 4 * (sample.slack ?? 1);
         guarded(() => {
-          const got = resultsOf(name, sample, dtype, device, layout, seed, derivatives);
+          const got = resultsOf(name, sample, dtype, device, layout, seed);
           for (const part of ["outputs", "written", "gradients"] as const) {
             got[part].forEach((t, i) => {
               const want = expected[part][i] ?? null;

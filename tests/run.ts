@@ -126,6 +126,15 @@ stages.push({
   tests: true,
 });
 if (!fast) {
+  stages.push({
+    name: "emulated GPU kernels with threads in another order",
+    command: [
+      ...[deno, "test", "-A", "--no-check", "--parallel"],
+      ...["tests/cuda_ops_test.ts", "tests/cuda_kernels_test.ts"],
+    ],
+    env: { NEEDLE_EMULATE: "random:7" },
+    tests: true,
+  });
   const files = await computingTests();
   for (
     const [name, variable] of [

@@ -108,7 +108,6 @@ export async function buildCuda(
     `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${folder}/lib`,
     `-DNEEDLE_VERSION=${VERSION}`,
     `-DNEEDLE_WERROR=${env("CI") === undefined ? "OFF" : "ON"}`,
-    "-DNEEDLE_PARTIAL=ON",
     ...real,
   ]);
   if (!configured.ok) throw new Error(`CMake failed:\n${lastLines(configured.output, 40)}`);
