@@ -6,12 +6,12 @@ import { env } from "../lib/env.ts";
 import { emulatedGpus } from "./cuda_support.ts";
 
 const root = new URL("..", import.meta.url).pathname;
-const files = { cublas: "libcublas.so.13" } as const;
+const files = { cublas: "libcublas.so.13", cudnn: "libcudnn.so.9" } as const;
 type Fake = keyof typeof files;
 
 /** Compiles `source` into a shared library. */
 async function compile(source: string, path: string): Promise<void> {
-  const flags = ["-std=c++17", "-O1", "-shared", "-fPIC"];
+  const flags = ["-std=c++17", "-O2", "-shared", "-fPIC"];
   const { success, stderr } = await new Deno.Command(env("CXX") ?? "c++", {
     args: [...flags, source, "-o", path],
   }).output();
@@ -65,6 +65,7 @@ function asks(fake: Fake, ops: readonly string[]): void {
 }
 
 asks("cublas", ["matmul", "linear"]);
+asks("cudnn", ["conv2d", "conv2dInput", "conv2dWeight"]);
 
 Deno.test(
   { name: "without libraries own kernels compute, and the device says why", ignore },

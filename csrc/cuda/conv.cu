@@ -1,10 +1,12 @@
-// needle_conv2d, needle_conv2d_input and needle_conv2d_weight on channels-last tensors: tiled matrix products
-// over gathered images (conv.h), or a thread per element where groups are too narrow for tiles and in
-// float64. The gradient of the input gathers as well, one product for each residue of the position by the
-// stride; that of the weights is summed over parts of the pixels, then over the parts in their order.
+// needle_conv2d, needle_conv2d_input and needle_conv2d_weight on channels-last tensors: by cuDNN where it is
+// loaded (halves by it alone), else tiled matrix products over gathered images (conv.h), or a thread per
+// element where groups are too narrow for tiles and in float64. The gradient of the input gathers as well,
+// one product for each residue of the position by the stride; that of the weights is summed over parts of the
+// pixels, then over the parts in their order.
 #include <algorithm>
 
 #include "conv.h"
+#include "dnn.h"
 
 namespace needle {
 namespace {
@@ -363,6 +365,16 @@ int32_t input_gradient(const Conv& s, const T* grad, const T* w, T* dx) {
   return kOk;
 }
 
+// By cuDNN, else declined.
+int32_t by_library(ConvolutionOp op, int32_t dtypes, const void* first, double first_off, const void* second,
+                   double second_off, const void* bias, double bias_off, void* out, double out_off,
+                   const double* desc) {
+  const double bytes = double(dtype_bytes(main_dtype(dtypes)));
+  return dnn_convolve(op, main_dtype(dtypes), at<char>(first, first_off * bytes),
+                      at<char>(second, second_off * bytes), at<char>(bias, bias_off * bytes),
+                      at<char>(out, out_off * bytes), desc);
+}
+
 }  // namespace
 }  // namespace needle
 
@@ -371,7 +383,8 @@ using namespace needle;
 NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
-  if (is_half(main_dtype(dtypes))) return kDeclined;
+  const int32_t status = by_library(kConvolve, dtypes, x, x_off, w, w_off, bias, bias_off, y, y_off, desc);
+  if (status != kDeclined || is_half(main_dtype(dtypes))) return status;
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return forward(Conv(desc), at<T>(x, x_off), at<T>(w, w_off), at<T>(bias, bias_off), at<T>(y, y_off));
@@ -381,7 +394,8 @@ NEEDLE_EXPORT int32_t needle_conv2d(const void* x, double x_off, const void* w, 
 NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const void* w, double w_off, void* dx,
                                           double dx_off, int32_t dtypes, double,
                                           const double* desc) noexcept {
-  if (is_half(main_dtype(dtypes))) return kDeclined;
+  const int32_t status = by_library(kConvolveInput, dtypes, g, g_off, w, w_off, nullptr, 0, dx, dx_off, desc);
+  if (status != kDeclined || is_half(main_dtype(dtypes))) return status;
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return input_gradient(Conv(desc), at<T>(g, g_off), at<T>(w, w_off), at<T>(dx, dx_off));
@@ -391,7 +405,9 @@ NEEDLE_EXPORT int32_t needle_conv2d_input(const void* g, double g_off, const voi
 NEEDLE_EXPORT int32_t needle_conv2d_weight(const void* g, double g_off, const void* x, double x_off, void* dw,
                                            double dw_off, int32_t dtypes, double,
                                            const double* desc) noexcept {
-  if (is_half(main_dtype(dtypes))) return kDeclined;
+  const int32_t status =
+      by_library(kConvolveWeight, dtypes, g, g_off, x, x_off, nullptr, 0, dw, dw_off, desc);
+  if (status != kDeclined || is_half(main_dtype(dtypes))) return status;
   const Conv s(desc);
   return with_float(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
