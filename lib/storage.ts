@@ -67,6 +67,7 @@ const registerBudget = 64 * 1024 * 1024;
 const cacheLimit = 1024 * 1024 * 1024;
 const pageFrom = 64 * 1024;
 const adviseFrom = 4 * 1024 * 1024;
+const probeFrom = 4 * 1024 ** 3;
 const noticeLimit = 65536; // finalizers run between turns of the event loop: a loop without one must not pile them up
 
 /** Rounds up to a size class: powers of two split in four, so that at most a fifth is wasted. */
@@ -215,7 +216,9 @@ export class HostPool implements Allocator {
   #allocate(size: number): ArrayBuffer {
     try {
       if (this.#advise === null || size < pageFrom) return new ArrayBuffer(size);
-      // V8 takes resizable buffers straight from the system, others from malloc: 16 bytes past a boundary.
+      // V8 takes resizable buffers straight from the system, others from malloc: 16 bytes past a boundary. But malloc
+      // refuses what the machine cannot have, while the system would kill the process when the pages are touched.
+      if (size >= probeFrom) void new ArrayBuffer(size);
       const memory = new ArrayBuffer(size, { maxByteLength: size });
       if (size >= adviseFrom) this.#advise(memory);
       return memory;

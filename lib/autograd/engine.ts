@@ -225,6 +225,11 @@ function seed(what: string, y: Tensor, grad: Tensor | null | undefined): Tensor 
         `[${y.shape.join(", ")}]: the shapes must be equal`,
     );
   }
+  if (grad.device !== y.device) {
+    throw new TypeError(
+      `Cannot run ${what} with a gradient on ${grad.device} for a tensor on ${y.device}: move it with to(device)`,
+    );
+  }
   return grad.dtype === y.dtype ? alias(grad, grad._storage!) : grad.to(y.dtype);
 }
 

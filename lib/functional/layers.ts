@@ -2,6 +2,7 @@
 // one options object under PyTorch's names in camelCase. Read next: lib/ops/conv.ts for what they compute.
 
 import { call } from "../dispatch.ts";
+import { isInt } from "../dtype.ts";
 import { batched, both, type Pair } from "./image.ts";
 import { checkConv, type ConvAttrs, convOps, convSize, type Pair as Both } from "../ops/conv.ts";
 import { matmulOps } from "../ops/matmul.ts";
@@ -31,6 +32,12 @@ export function linear(x: Tensor, weight: Tensor, options: LinearOptions = {}): 
   if (weight.ndim === 1) {
     const y = x.matmul(weight);
     return bias === null ? y : y.add(bias);
+  }
+  if (isInt(x.dtype)) {
+    return scoped(() => {
+      const y = x.matmul(weight.transpose(0, -1));
+      return bias === null ? y : y.add(bias);
+    });
   }
   return call(matmulOps.linear, [x, weight, bias], {})[0]!;
 }
@@ -126,8 +133,30 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Te
   return convolve("conv2d", x, weight, options);
 }
 
+/** Runs `f` on integers in float64, where sums are exact up to 2⁵³; results wrap. */
+function inFloat64<O extends { readonly bias?: Tensor | null }>(
+  what: string,
+  x: Tensor,
+  weight: Tensor,
+  options: O,
+  f: (what: string, x: Tensor, weight: Tensor, options: O) => Tensor,
+): Tensor {
+  const bias = options.bias ?? null;
+  if (weight.dtype !== x.dtype || (bias !== null && bias.dtype !== x.dtype)) {
+    throw new TypeError(
+      `Cannot ${what} a tensor of dtype ${x.dtype} with a weight of dtype ${weight.dtype}` +
+        (bias === null ? "" : ` and a bias of dtype ${bias.dtype}`) + ": convert them to one dtype",
+    );
+  }
+  return scoped(() => {
+    const wide = { ...options, bias: bias === null ? null : bias.to("float64") };
+    return f(what, x.to("float64"), weight.to("float64"), wide).to(x.dtype);
+  });
+}
+
 function convolve(what: string, x: Tensor, weight: Tensor, options: ConvOptions): Tensor {
   checkTensors(what, { input: x, weight });
+  if (isInt(x.dtype)) return inFloat64(what, x, weight, options, convolve);
   const { bias = null, padding = 0 } = options;
   const stride = both(what, "stride", options.stride ?? 1, 1);
   const dilation = both(what, "dilation", options.dilation ?? 1, 1);
@@ -230,6 +259,7 @@ function transposed(
   options: ConvTransposeOptions,
 ): Tensor {
   checkTensors(what, { input: x, weight });
+  if (isInt(x.dtype)) return inFloat64(what, x, weight, options, transposed);
   const bias = options.bias ?? null;
   const stride = both(what, "stride", options.stride ?? 1, 1);
   const padding = both(what, "padding", options.padding ?? 0, 0);

@@ -97,7 +97,7 @@ export function batchNormRelu(
     const [y, mean, variance] = !relu && mayWait(rows.device, rows.dtype, rows.numel())
       ? statsThenNorm(rows, weight, bias, attrs)
       : call(normOps.batchNorm, [rows, weight, bias], attrs);
-    if (runningMean !== null) {
+    if (runningMean !== null && count > 0) {
       noGrad(() => {
         const inputs = [runningMean, runningVar, mean!, variance!];
         call(normOps.updateRunningStats, inputs, { momentum, count });

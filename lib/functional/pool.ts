@@ -1,9 +1,11 @@
 // Pooling as functions, in PyTorch's terms. Results keep the memory order of the images.
 
 import { call } from "../dispatch.ts";
+import { isInt } from "../dtype.ts";
 import { batched, both, inMemoryOrder, type Pair } from "./image.ts";
 import { type PoolAttrs, poolOps } from "../ops/pool.ts";
-import { checkOptions, told } from "../options.ts";
+import { checkOptions, checkTensors, told } from "../options.ts";
+import { scoped } from "../scope.ts";
 import type { Tensor } from "../tensor/mod.ts";
 
 /** Options of maxPool2d. */
@@ -93,6 +95,13 @@ export function maxPool2d(
     "returnIndices",
   ]);
   const window = windowOf("maxPool2d", kernelSize, options);
+  checkTensors("maxPool2d", { input: x });
+  if (isInt(x.dtype)) {
+    const [values, indices] = maxima(x, kernelSize, options);
+    if (options.returnIndices) return [values, indices];
+    indices.dispose();
+    return values;
+  }
   const results = batched(
     "maxPool2d",
     x,
@@ -107,6 +116,16 @@ export function maxPool2d(
       }),
   );
   return options.returnIndices ? [results[0]!, results[1]!] : results[0]!;
+}
+
+/** The largest integer of each window and its position: found in float64, then looked up. */
+function maxima(x: Tensor, kernelSize: Pair, options: MaxPoolOptions): [Tensor, Tensor] {
+  const wide = x.to("float64");
+  const [y, indices] = maxPool2d(wide, kernelSize, { ...options, returnIndices: true });
+  wide.dispose();
+  y.dispose();
+  const values = scoped(() => x.flatten(-2).gather(-1, indices.flatten(-2)).reshape(indices.shape));
+  return [values, indices];
 }
 
 /**

@@ -17,7 +17,7 @@ import { binary, declare, dx, dxy, dxyz, ternary, unary } from "./op.ts";
 import { erf, gelu, geluTanh, mish, roundEven, sigmoid, softplus } from "./scalar.ts";
 
 const none = "nondifferentiable" as const;
-const zero = dx("", (g) => g.mul(0));
+const zero = dx("", (g) => g._full(0)); // also where g is infinite
 
 /** aᵇ in float64; 1 to any power and -1 to an infinite one are 1, as in C. */
 function floatPow(a: number, b: number): number {

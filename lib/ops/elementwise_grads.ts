@@ -26,7 +26,7 @@ function minusOne(b: Operand): Operand {
 /** d/da a^b = b a^(b-1), with the convention that it is 0 where b is 0 (also at a = 0). */
 export function powBase(g: Tensor, a: Operand, b: Operand): Tensor {
   if (typeof b === "number") {
-    return b === 0 ? g.mul(0) : g.mul((a as Tensor).pow(b - 1).mul(b));
+    return b === 0 ? g._full(0) : g.mul((a as Tensor).pow(b - 1).mul(b));
   }
   const t = typeof a === "number" ? b._full(a) : a;
   const slope = b.mul(t.pow(minusOne(b) as Tensor));

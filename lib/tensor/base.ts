@@ -305,6 +305,10 @@ export abstract class TensorBase {
   /** @internal The elements in logical order; bfloat16 as bits. A copy. */
   _read(): TypedArray | Uint16Array {
     const bytes = dtypes[this.dtype].bytes, n = this.numel();
+    if (n === 0) { // a view of nothing may begin behind the end of its memory
+      void this._memory;
+      return viewOf(this.dtype, new ArrayBuffer(0), 0, 0);
+    }
     const dense = (this as unknown as Tensor)._dense();
     const raw = dense.device.backend.read(
       dense._memory,

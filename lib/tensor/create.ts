@@ -1,5 +1,6 @@
 // Creation functions: tensor, zeros, ones, full, empty, eye, arange, linspace and the ...Like forms.
 
+import { noGrad } from "../autograd/mode.ts";
 import { runInto } from "../dispatch.ts";
 import {
   checkDType,
@@ -224,15 +225,27 @@ export function empty(shape: Shape | number, options: CreateOptions = {}): Tenso
   return finish(blank(shapeArgument("make a tensor", shape), dtype, options), options);
 }
 
+/** `n` numbers, for a tensor that is made on the host first. */
+function numbers(what: string, n: number, at: (i: number) => number): Float64Array {
+  let data: Float64Array;
+  try {
+    data = new Float64Array(n);
+  } catch {
+    throw new RangeError(`Cannot make ${what} of ${n} elements: there is no memory for that many`);
+  }
+  for (let i = 0; i < n; i++) data[i] = at(i);
+  return data;
+}
+
 /** The n × m matrix with ones on the diagonal (m = n where omitted). */
 export function eye(n: number, m?: number | CreateOptions, options: CreateOptions = {}): Tensor {
   const named = typeof m === "object", opts = named ? m : options;
   checkOptions("eye", opts, keys);
   const cols = named ? n : m ?? n;
   const [rows, columns] = checkShape("make an identity matrix", [n, cols]) as [number, number];
-  const data = new Float64Array(rows * columns);
-  for (let i = 0; i < Math.min(rows, columns); i++) data[i * columns + i] = 1;
-  return tensor(data, { dtype: "float32", ...opts, shape: [rows, columns] });
+  const t = full([rows, columns], 0, { ...opts, requiresGrad: false });
+  noGrad(() => void t.diagonal().fill_(1));
+  return finish(t, opts);
 }
 
 /**
@@ -250,14 +263,18 @@ export function arange(
   checkOptions("arange", options, keys);
   const [from, to] = end === undefined ? [0, start] : [start, end];
   checkNumbers("arange", { start: from, end: to, step });
+  const dtype = checkDType(
+    options.dtype ?? ([from, to, step].every(Number.isInteger) ? "int64" : "float32"),
+  );
+  // As in PyTorch, integers are counted from an integer in integer steps, as often as the numbers given say.
+  const whole = isInt(dtype);
+  const first = whole ? Math.trunc(from) : from, gap = whole ? Math.trunc(step) : step;
   if (![from, to, step].every(Number.isFinite) || step === 0 || (to - from) / step < 0) {
     throw new RangeError(
       `Cannot make arange(${from}, ${to}, ${step}): the step must lead from start towards end, all finite`,
     );
   }
-  const n = Math.ceil((to - from) / step);
-  const dtype = options.dtype ?? ([from, to, step].every(Number.isInteger) ? "int64" : "float32");
-  const data = Float64Array.from({ length: n }, (_, i) => from + i * step);
+  const data = numbers("arange", Math.ceil((to - from) / step), (i) => first + i * gap);
   return tensor(data, { ...options, dtype });
 }
 
@@ -271,13 +288,12 @@ export function linspace(
   checkOptions("linspace", options, keys);
   checkNumbers("linspace", { start, end });
   const [n] = checkShape("make linspace", [steps]) as [number];
-  const gap = n > 1 ? (end - start) / (n - 1) : 0;
+  const dtype = checkDType(options.dtype ?? "float32"), whole = isInt(dtype);
+  const first = whole ? Math.trunc(start) : start, last = whole ? Math.trunc(end) : end;
+  const gap = n > 1 ? (last - first) / (n - 1) : 0;
   // Counted from the nearer end, so that both ends are exact.
-  const at = (i: number): number => i < n / 2 ? start + i * gap : end - (n - 1 - i) * gap;
-  return tensor(Float64Array.from({ length: n }, (_, i) => at(i)), {
-    dtype: "float32",
-    ...options,
-  });
+  const at = (i: number): number => i < n / 2 ? first + i * gap : last - (n - 1 - i) * gap;
+  return tensor(numbers("linspace", n, at), { ...options, dtype });
 }
 
 /** Options of a creation function that takes shape, dtype and device from a tensor. */

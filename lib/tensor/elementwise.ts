@@ -8,6 +8,7 @@ import { isFloat } from "../dtype.ts";
 import { gradientLater } from "../later.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
 import { argumentsOf, checkNumbers, checkOptions } from "../options.ts";
+import { show } from "../shape.ts";
 import { self, TensorBase } from "./base.ts";
 import {
   type AlphaOptions,
@@ -392,9 +393,19 @@ export abstract class ElementwiseTensor extends TensorBase {
     return ternary(ops.where, self(this), a, b);
   }
 
-  /** x with `value` wherever the bool `mask` (broadcast to x) is true; `value` becomes x's dtype. */
+  /**
+   * x with `value` (a number or a 0-d tensor) wherever the bool `mask` (broadcast to x) is true; `value` becomes x's
+   * dtype.
+   */
   maskedFill(mask: Tensor, value: Operand): Tensor {
     const x = self(this);
+    if (isTensor(value) && value.ndim > 0) {
+      throw new RangeError(
+        `Cannot maskedFill with a value of shape ${
+          show(value.shape)
+        }: it must be 0-d; where takes any`,
+      );
+    }
     if (isTensor(value)) return ternary(ops.where, mask, value.to(x.dtype), x);
     if (isFloat(x.dtype) || typeof value !== "number") return ternary(ops.where, mask, value, x);
     return ternary(ops.where, mask, integral("maskedFill", value, x.dtype), x).to(x.dtype);
@@ -453,10 +464,16 @@ export abstract class ElementwiseTensor extends TensorBase {
     return inPlace(ops.clamp, x, low, high);
   }
 
-  /** Copies `source` (broadcast, converted) into this tensor. */
+  /** Copies `source` (broadcast, converted, from any device) into this tensor. */
   copy_(source: Operand): Tensor {
     if (typeof source === "number") return this.fill_(source);
-    return inPlace(ops.copy, self(this), source, 0, true);
+    return inPlace(
+      ops.copy,
+      self(this),
+      isTensor(source) ? source.to(this.device) : source,
+      0,
+      true,
+    );
   }
 
   /** Sets every element to `value`. */

@@ -3,6 +3,7 @@
 
 import type { Operand } from "../backend.ts";
 import { binary } from "../dispatch.ts";
+import { isFloat } from "../dtype.ts";
 import { elementwiseOps as ops } from "../ops/elementwise.ts";
 import type { ElementwiseOp } from "../ops/op.ts";
 import type { Tensor } from "./mod.ts";
@@ -208,8 +209,12 @@ export function mul(a: Operand, b: Operand): Tensor {
 /** See {@linkcode Tensor.div}; one of the two may be a number. */
 export function div(a: Operand, b: Operand, options: DivOptions = {}): Tensor {
   if (typeof a !== "number") return a.div(b, options);
-  checkOptions("div", options, []);
-  return fromNumber(ops.div, a, b);
+  if (typeof b === "number" || (options.roundingMode ?? null) === null) {
+    checkOptions("div", options, ["roundingMode"]);
+    return fromNumber(ops.div, a, b);
+  }
+  const model = isFloat(b.dtype) || Number.isInteger(a) ? b : b.to("float32");
+  return model.detach()._full(a).div(b, options);
 }
 
 /** See {@linkcode Tensor.pow}; one of the two may be a number. */

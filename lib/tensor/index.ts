@@ -63,6 +63,13 @@ function checkMask(mask: Tensor, t: Tensor, dim: number): void {
   }
 }
 
+/** Whether `items` is a 0-d mask for the one element of a 0-d tensor. */
+function isMaskOfOne(t: Tensor, items: readonly Index[]): items is readonly [Tensor] {
+  const mask = items[0];
+  return t.ndim === 0 && items.length === 1 && isTensor(mask) && mask.dtype === "bool" &&
+    mask.ndim === 0;
+}
+
 /** Applies numbers and ranges, and sorts out the rest. */
 function locate(what: string, t: Tensor, items: readonly Index[]): Located {
   const used = items.reduce<number>((n, x) => n + dimsOf(x), 0);
@@ -171,6 +178,7 @@ export abstract class IndexTensor extends LayoutTensor {
    * @throws RangeError where a position is out of range
    */
   get(...index: Index[]): Tensor {
+    if (isMaskOfOne(self(this), index)) return this.reshape(1).get(index[0].reshape(1));
     const located = locate("get", self(this), index);
     if (located.indices.length === 0) return located.view;
     const { view, dim, sizes, rows } = advanced(located);
@@ -189,6 +197,10 @@ export abstract class IndexTensor extends LayoutTensor {
   set(index: number | Tensor | null | readonly Index[], value: Tensor | number): Tensor {
     const items = Array.isArray(index) ? index as readonly Index[] : [index as Index];
     const t = self(this);
+    if (isMaskOfOne(t, items)) {
+      t.reshape(1).set([items[0].reshape(1)], value);
+      return t;
+    }
     const located = locate("set", t, items);
     if (located.indices.length === 0) {
       const { view } = located;
@@ -319,10 +331,10 @@ export abstract class IndexTensor extends LayoutTensor {
   /** Both forms. */
   nonzero(options: { asTuple?: boolean } = {}): Tensor | Tensor[] {
     checkOptions("nonzero", options, ["asTuple"]);
-    const found = positions(self(this));
-    return options.asTuple === true
-      ? this.shape.map((_, d) => found.select(1, d).contiguous())
-      : found;
+    const x = self(this);
+    if (options.asTuple !== true) return positions(x);
+    const found = positions(x.ndim === 0 ? x.reshape(1) : x); // positions in no dims say nothing
+    return Array.from({ length: found.shape[1]! }, (_, d) => found.select(1, d).contiguous());
   }
 
   /**

@@ -60,7 +60,7 @@ export function checkDifference(a: TensorBase, b: Operand): void {
 }
 
 /** The least and the largest element of an integer dtype that is narrower than a number; null for others. */
-function rangeOf(dtype: DType): readonly [number, number] | null {
+export function rangeOf(dtype: DType): readonly [number, number] | null {
   return dtype === "uint8" ? [0, 255] : dtype === "int32" ? [-(2 ** 31), 2 ** 31 - 1] : null;
 }
 

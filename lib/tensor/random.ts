@@ -8,6 +8,7 @@ import { reserve, restoreGenerator, saveGenerator, unit53, words } from "../rng.
 import { blocksOf, randomOps as ops, wordsEach } from "../ops/random.ts";
 import { contiguousStrides, type Shape, show } from "../shape.ts";
 import { allocate } from "./base.ts";
+import { rangeOf } from "./operands.ts";
 import { blank, type CreateOptions, like, shapeArgument, tensor } from "./create.ts";
 import type { Tensor } from "./mod.ts";
 
@@ -138,6 +139,14 @@ export function randint(
     );
   }
   const dtype = checkDType(options.dtype ?? "int64");
+  const range = dtype === "bool" ? [0, 1] as const : rangeOf(dtype);
+  if (range !== null && (low < range[0] || high > range[1] + 1)) {
+    throw new RangeError(
+      `Cannot draw integers from [${low}, ${high}) as ${dtype}: it holds those from ${
+        range[0]
+      } to ${range[1]}; use another dtype`,
+    );
+  }
   const t = blank(shapeArgument("make a tensor", shape), dtype, options);
   const start = reserve(blocksOf(t.numel(), 2));
   runInto(ops.randomIntegers, [], [t], { ...start, shape: t.shape, dtype, low, high });

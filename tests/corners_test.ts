@@ -1,0 +1,163 @@
+// Corners of functions that PyTorch's own test inputs and ONNX's node tests call: legal, unusual, easy to get wrong.
+// The expected values are PyTorch's. Each case runs on the reference and on every native device.
+
+import { assertEquals, assertThrows } from "@std/assert";
+import * as ndl from "../mod.ts";
+import { nativeDevices } from "./harness.ts";
+
+const { functional } = ndl.nn;
+
+/** The gradient of the sum of f(x). */
+function slope(values: number[], f: (x: ndl.Tensor) => ndl.Tensor): unknown {
+  const x = ndl.tensor(values, { requiresGrad: true });
+  f(x).sum().backward();
+  return x.grad!.tolist();
+}
+
+function int64(...values: number[]): ndl.Tensor {
+  return ndl.tensor(values, { dtype: "int64" });
+}
+
+/** What is computed, and what PyTorch gives. */
+const cases: Record<string, [() => unknown, unknown]> = {
+  "arange counts integers from an integer": [
+    () => ndl.arange(-0.9, 2.1, 2, { dtype: "int64" }).tolist(),
+    [0, 2],
+  ],
+  "arange of integers takes the count of the numbers given": [
+    () => ndl.arange(0, 5, 1.9, { dtype: "int32" }).tolist(),
+    [0, 1, 2],
+  ],
+  "arange of uint8 wraps": [
+    () => ndl.arange(2.1, -1.9, -1, { dtype: "uint8" }).tolist(),
+    [2, 1, 0, 255],
+  ],
+  "linspace of integers joins integers": [
+    () => ndl.linspace(4.3, -3, 4, { dtype: "int32" }).tolist(),
+    [4, 1, 0, -3],
+  ],
+  "eye of bools": [
+    () => ndl.eye(2, 3, { dtype: "bool" }).tolist(),
+    [[true, false, false], [false, true, false]],
+  ],
+  "a number divided in integers": [
+    () => ndl.div(8, int64(3, -3), { roundingMode: "trunc" }).tolist(),
+    [2, -2],
+  ],
+  "a fraction divided and rounded down": [
+    () => ndl.div(8.5, int64(3, -3), { roundingMode: "floor" }).tolist(),
+    [2, -3],
+  ],
+  "nonzero of a 0-d tensor, as a tuple": [
+    () => ndl.tensor(5).nonzero({ asTuple: true }).map((t) => t.tolist()),
+    [[0]],
+  ],
+  "a 0-d mask reads": [
+    () => [true, false].map((m) => ndl.tensor(5).get(ndl.tensor(m)).tolist()),
+    [[5], []],
+  ],
+  "a 0-d mask writes": [
+    () => [true, false].map((m) => ndl.tensor(5).set(ndl.tensor(m), 7).item()),
+    [7, 5],
+  ],
+  "parts of nothing": [
+    () => ndl.zeros([5, 0, 5]).unbind().map((t) => t.tolist()),
+    [[], [], [], [], []],
+  ],
+  "linear of integers": [
+    () => functional.linear(int64(1, 2), int64(3, 4), { bias: int64(5) }).tolist(),
+    [16],
+  ],
+  "linear of integer matrices": [
+    () =>
+      functional.linear(int64(1, 2).reshape(1, 2), int64(3, 4, 5, 6).reshape(2, 2), {
+        bias: int64(7, 8),
+      }).tolist(),
+    [[18, 25]],
+  ],
+  "conv2d of integers": [
+    () =>
+      functional.conv2d(
+        ndl.arange(9).reshape(1, 1, 3, 3),
+        ndl.ones([1, 1, 2, 2], { dtype: "int64" }),
+        { bias: int64(1) },
+      ).tolist(),
+    [[[[9, 13], [21, 25]]]],
+  ],
+  "convTranspose1d of integers": [
+    () =>
+      functional.convTranspose1d(int64(1, 2).reshape(1, 2), ndl.ones([1, 1, 2], { dtype: "int64" }))
+        .tolist(),
+    [[1, 3, 2]],
+  ],
+  "maxPool2d of integers": [
+    () => {
+      const x = ndl.arange(16, { dtype: "uint8" }).reshape(1, 4, 4);
+      const [y, at] = functional.maxPool2d(x, 2, { returnIndices: true });
+      return [y.dtype, y.tolist(), at.tolist()];
+    },
+    ["uint8", [[[5, 7], [13, 15]]], [[[5, 7], [13, 15]]]],
+  ],
+  "batch norm of no samples leaves the statistics": [
+    () => {
+      const mean = ndl.zeros([2]), variance = ndl.ones([2]);
+      functional.batchNorm(ndl.zeros([0, 2, 3]), mean, variance, { training: true });
+      return [mean.tolist(), variance.tolist()];
+    },
+    [[0, 0], [1, 1]],
+  ],
+  "steps have no slope, wherever what follows is infinite": [
+    () => slope([0.5, 1], (x) => x.floor().log()),
+    [0, 0],
+  ],
+  "powers of 0 have none either": [() => slope([1], (x) => x.pow(0).sub(1).log()), [0]],
+};
+
+for (const device of [ndl.reference(), ...nativeDevices()]) {
+  Deno.test(`corners agree with PyTorch on ${device}`, () => {
+    const before = ndl.defaultDevice();
+    ndl.setDefaultDevice(device);
+    try {
+      for (const [name, [run, expected]] of Object.entries(cases)) {
+        assertEquals(run(), expected, name);
+      }
+    } finally {
+      ndl.setDefaultDevice(before);
+    }
+  });
+
+  Deno.test(`more than the machine can hold is refused on ${device}`, () => {
+    const x = ndl.zeros([3, 4], { device });
+    assertThrows(() => x.pad([2 ** 42, 0]), RangeError);
+    assertThrows(() => ndl.zeros([2 ** 44], { device }), RangeError, "Cannot allocate");
+    assertThrows(() => ndl.eye(1e9, { device }), RangeError, "Cannot allocate");
+    assertThrows(() => ndl.arange(1e15, { device }), RangeError, "Cannot make arange of");
+    assertThrows(() => ndl.linspace(0, 1, 1e15, { device }), RangeError, "Cannot make linspace of");
+  });
+
+  Deno.test(`copies come from any device, gradients from one's own, on ${device}`, () => {
+    const other = ndl.tensor([1, 2], { device: ndl.reference() });
+    const x = ndl.zeros([2, 2], { device });
+    assertEquals(x.copy_(other).tolist(), [[1, 2], [1, 2]]);
+    if (device === other.device) return;
+    const leaf = ndl.ones([2], { device, requiresGrad: true });
+    assertThrows(() => leaf.mul(2).backward(other), TypeError, "move it with to(device)");
+    leaf.mul(2).copy_(other.requiresGrad_()).sum().backward();
+    assertEquals(other.grad!.tolist(), [1, 1]);
+    other.grad = null;
+    other.requiresGrad_(false);
+  });
+}
+
+Deno.test("what a dtype or an op cannot take is refused", () => {
+  const x = ndl.zeros([2, 2]), mask = x.eq(0);
+  const errors: [() => unknown, string][] = [
+    [() => ndl.randint(0, 257, [3], { dtype: "uint8" }), "it holds those from 0 to 255"],
+    [() => ndl.randint(-1, 2, [3], { dtype: "uint8" }), "it holds those from 0 to 255"],
+    [() => ndl.randint(0, 3, [3], { dtype: "bool" }), "it holds those from 0 to 1"],
+    [() => ndl.randint(0, 2 ** 40, [3], { dtype: "int32" }), "use another dtype"],
+    [() => x.maskedFill(mask, ndl.ones([1])), "it must be 0-d"],
+    [() => functional.conv2d(x.reshape(1, 2, 2).to("int64"), ndl.ones([1, 1, 1, 1])), "one dtype"],
+  ];
+  for (const [run, message] of errors) assertThrows(run, Error, message);
+});
