@@ -10,6 +10,7 @@ import { convOps } from "../lib/ops/conv.ts";
 import { gradOps } from "../lib/ops/grads.ts";
 import { indexOps } from "../lib/ops/index.ts";
 import { matmulOps } from "../lib/ops/matmul.ts";
+import { lossOps } from "../lib/ops/loss.ts";
 import { optimOps } from "../lib/ops/optim.ts";
 import { scanOps } from "../lib/ops/scan.ts";
 import { sortOps } from "../lib/ops/sort.ts";
@@ -148,6 +149,20 @@ for (const device of emulatedGpus()) {
         ], attrs);
       }
     }
+  });
+
+  Deno.test(`gradients of scores are made for some rows at a time on ${device}`, () => {
+    const [n, classes, size] = [300, 8000, 3]; // 9.6 MB, of which 8 MiB are made at a time
+    agrees(lossOps.crossEntropyLinearBackward, [
+      { shape: [], at: () => 1 },
+      { shape: [n, classes], at: real },
+      { shape: [n], at: whole(classes), dtype: "int64" },
+      { shape: [n, 2], at: (i) => 3 + 5000 * (i % 2) },
+      { shape: [], at: () => n },
+      { shape: [n, size], at: real },
+      { shape: [classes, size], at: real },
+      null,
+    ], { reduction: "mean", ignoreIndex: -100, labelSmoothing: 0 });
   });
 
   Deno.test(`scans in parts on ${device}`, () => {

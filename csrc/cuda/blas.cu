@@ -70,9 +70,9 @@ __global__ void repeat_row(const Bits* row, Bits* y, int64_t columns, int64_t n)
 }
 
 template <typename Bits>
-void launch_repeat_row(const char* row, char* y, int64_t columns, int64_t n) {
-  NEEDLE_LAUNCH((repeat_row<Bits>), grid_for(n), kThreads, 0, stream(), reinterpret_cast<const Bits*>(row),
-                reinterpret_cast<Bits*>(y), columns, n);
+void launch_repeat_row(const void* row, void* y, int64_t columns, int64_t n) {
+  NEEDLE_LAUNCH((repeat_row<Bits>), grid_for(n), kThreads, 0, stream(), static_cast<const Bits*>(row),
+                static_cast<Bits*>(y), columns, n);
 }
 
 struct BatchDim {
@@ -81,7 +81,7 @@ struct BatchDim {
 
 }  // namespace
 
-int32_t blas_multiply(DType dtype, const char* a, const char* b, const char* bias, char* c,
+int32_t blas_multiply(DType dtype, const void* a, const void* b, const void* bias, void* c,
                       const double* desc) {
   if (dtype > kBfloat16) return kDeclined;
   const Cublas* const blas = cublas();
@@ -126,8 +126,10 @@ int32_t blas_multiply(DType dtype, const char* a, const char* b, const char* bia
   const bool wide = dtype == kFloat64;
   const void* const alpha = wide ? static_cast<const void*>(&one64) : &one32;
   const void* const beta = wide ? static_cast<const void*>(&beta64) : &beta32;
+  const char *const from_a = static_cast<const char*>(a), *const from_b = static_cast<const char*>(b);
+  char* const to = static_cast<char*>(c);
   stream();  // launches what waits
-  for (int64_t at = 0; at < products; at += inner.size, c += inner.size * size * bytes) {
+  for (int64_t at = 0; at < products; at += inner.size) {
     int64_t a_at = 0, b_at = 0;
     for (int64_t d = count - 1, rest = at / inner.size; d >= 0; rest /= dims[d--].size) {
       a_at += rest % dims[d].size * dims[d].a;
@@ -136,8 +138,9 @@ int32_t blas_multiply(DType dtype, const char* a, const char* b, const char* bia
     // The transpose: b comes first, and columns of c are its rows.
     const int status = blas->cublasGemmStridedBatchedEx(
         handle, sb.transposed ? kTransposed : kNormal, sa.transposed ? kTransposed : kNormal, int(n), int(m),
-        int(k), alpha, b + b_at * bytes, type, int(sb.ld), inner.b, a + a_at * bytes, type, int(sa.ld),
-        inner.a, beta, c, type, int(n), size, int(inner.size), wide ? kSum64 : kSum32, kDefaultAlgorithm);
+        int(k), alpha, from_b + b_at * bytes, type, int(sb.ld), inner.b, from_a + a_at * bytes, type,
+        int(sa.ld), inner.a, beta, to + at * size * bytes, type, int(n), size, int(inner.size),
+        wide ? kSum64 : kSum32, kDefaultAlgorithm);
     if (status == 0) continue;
     return fail(status == kNoMemory ? kOutOfMemory : kInternal, "cuBLAS: %s",
                 blas->cublasGetStatusString(status));

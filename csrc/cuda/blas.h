@@ -6,7 +6,7 @@ namespace needle {
 
 // c = a b, plus `bias` (n) in every row unless it is null: floats of one dtype, halves included, with the
 // descriptor of matmul. kDeclined where our own kernels have to do it.
-int32_t blas_multiply(DType dtype, const char* a, const char* b, const char* bias, char* c,
+int32_t blas_multiply(DType dtype, const void* a, const void* b, const void* bias, void* c,
                       const double* desc);
 
 }  // namespace needle

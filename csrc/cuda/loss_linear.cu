@@ -1,8 +1,8 @@
 // needle_cross_entropy_linear_backward: from the gradient of a cross entropy over scores h wᵀ + bias to those
-// of h, w and bias, without the gradient of the scores in memory: the tiles of the two products compute it
-// where they would load it.
+// of h, w and bias. The gradient of the scores is in memory for some rows at a time.
 #include "elementwise.h"
 #include "labels.h"
+#include "matmul.h"
 
 namespace needle {
 namespace {
@@ -18,57 +18,22 @@ __global__ void make_rows(CrossEntropyGradient<T> gradient, Row<T>* rows) {
   }
 }
 
-constexpr int kTile = 64, kDepth = 16, kOwn = 4;  // a thread computes kOwn x kOwn elements of a tile
-
-// y (m, n) = a b, where a (m, depth) is the gradient of the scores, or its transpose, and b (depth, n).
-template <typename T, bool Transposed>
-__global__ void multiply(CrossEntropyGradient<T> gradient, const Row<T>* rows, const T* b, T* y, int64_t m,
-                         int64_t n, int64_t depth, int64_t across) {
-  NEEDLE_SHARED(T, left, [kDepth][kTile + 1]);
-  NEEDLE_SHARED(T, right, [kDepth][kTile]);
-  const int tid = int(threadIdx.x), tx = tid % (kTile / kOwn), ty = tid / (kTile / kOwn);
-  const int64_t i0 = blockIdx.x / across * kTile, j0 = blockIdx.x % across * kTile;
-  T sum[kOwn][kOwn] = {};
-  for (int64_t d0 = 0; d0 < depth; d0 += kDepth) {
-    for (int t = tid; t < kTile * kDepth; t += kThreads) {
-      // Neighbouring threads read neighbouring classes.
-      const int i = Transposed ? t % kTile : t / kDepth, d = Transposed ? t / kTile : t % kDepth;
-      const int64_t row = Transposed ? d0 + d : i0 + i, c = Transposed ? i0 + i : d0 + d;
-      const bool inside = i0 + i < m && d0 + d < depth;
-      left[d][i] = inside ? gradient.at(rows[row], row, c) : T(0);
-      const int j = t % kTile, e = t / kTile;
-      right[e][j] = d0 + e < depth && j0 + j < n ? b[(d0 + e) * n + j0 + j] : T(0);
-    }
-    __syncthreads();
-    for (int d = 0; d < kDepth; d++) {
-      T u[kOwn], v[kOwn];
-      for (int k = 0; k < kOwn; k++) {
-        u[k] = left[d][ty * kOwn + k];
-        v[k] = right[d][tx + k * (kTile / kOwn)];
-      }
-      for (int k = 0; k < kOwn; k++) {
-        for (int l = 0; l < kOwn; l++) sum[k][l] += u[k] * v[l];
-      }
-    }
-    __syncthreads();
-  }
-  for (int k = 0; k < kOwn; k++) {
-    for (int l = 0; l < kOwn; l++) {
-      const int64_t i = i0 + ty * kOwn + k, j = j0 + tx + l * (kTile / kOwn);
-      if (i < m && j < n) y[i * n + j] = sum[k][l];
-    }
+// The gradient of the scores of rows [first, end), a block per row.
+template <typename T>
+__global__ void make_gradient(CrossEntropyGradient<T> gradient, const Row<T>* rows, int64_t first,
+                              int64_t end, T* d) {
+  const int64_t classes = gradient.labels.classes;
+  for (int64_t r = first + blockIdx.x; r < end; r += gridDim.x) {
+    const Row<T> row = rows[r];
+    T* const to = d + (r - first) * classes;
+    for (int64_t c = threadIdx.x; c < classes; c += blockDim.x) to[c] = gradient.at(row, r, c);
   }
 }
 
-template <typename T, bool Transposed>
-int32_t launch_multiply(const CrossEntropyGradient<T>& gradient, const Row<T>* rows, const T* b, T* y,
-                        int64_t m, int64_t n, int64_t depth) {
-  if (m == 0 || n == 0) return kOk;
-  const int64_t across = (n + kTile - 1) / kTile, blocks = (m + kTile - 1) / kTile * across;
-  if (blocks > kMaxBlocks) return too_many_blocks();
-  NEEDLE_LAUNCH((multiply<T, Transposed>), unsigned(blocks), kThreads, 0, stream(), gradient, rows, b, y, m,
-                n, depth, across);
-  return launched("starting a kernel");
+template <typename T>
+__global__ void add_to(const T* x, T* y, int64_t n) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) y[i] += x[i];
 }
 
 // The sums of the gradient over rows (see reduce.h).
@@ -104,8 +69,32 @@ int32_t backward(CrossEntropyGradient<T> gradient, int64_t size, const T* h, con
   Row<T>* const rows = static_cast<Row<T>*>(scratch(kScratchTask, size_t(n) * sizeof(Row<T>)));
   if (!rows) return out_of_memory();
   if (n > 0) NEEDLE_LAUNCH((make_rows<T>), grid_for(n), kThreads, 0, stream(), gradient, rows);
-  status = launch_multiply<T, false>(gradient, rows, w, dh, n, size, classes);
-  if (status == kOk) status = launch_multiply<T, true>(gradient, rows, h, dw, classes, size, n);
+  // 2 MiB for each multiprocessor keep it busy.
+  const int64_t fitting =
+      int64_t(multiprocessors()) * (int64_t(2) << 20) / (std::max<int64_t>(classes, 1) * int64_t(sizeof(T)));
+  const int64_t most = std::max<int64_t>(1, std::min(n, fitting));
+  T* const d = static_cast<T*>(scratch(kScratchElementwise, size_t(most * classes) * sizeof(T)));
+  T* const part =
+      static_cast<T*>(n > most ? scratch(kScratchWeights, size_t(classes * size) * sizeof(T)) : d);
+  if (!d || !part) return out_of_memory();
+  constexpr DType dtype = sizeof(T) == sizeof(float) ? kFloat32 : kFloat64;
+  for (int64_t first = 0; status == kOk && (first < n || first == 0); first += most) {
+    const int64_t end = std::min(n, first + most), count = end - first;
+    const double across = double(classes), inner = double(size), down = double(count);
+    if (count > 0) {
+      NEEDLE_LAUNCH((make_gradient<T>), unsigned(std::min<int64_t>(count, 65535)), kThreads, 0, stream(),
+                    gradient, rows, first, end, d);
+    }
+    const double for_h[] = {down, inner, across, across, 1, inner, 1, 0};
+    const double for_w[] = {across, inner, down, 1, across, inner, 1, 0};
+    status = multiply_matrices(dtype, d, w, nullptr, dh + first * size, for_h);
+    if (status == kOk) {
+      status = multiply_matrices(dtype, d, h + first * size, nullptr, first == 0 ? dw : part, for_w);
+    }
+    if (status == kOk && first > 0 && classes * size > 0) {
+      NEEDLE_LAUNCH((add_to<T>), grid_for(classes * size), kThreads, 0, stream(), part, dw, classes * size);
+    }
+  }
   if (status != kOk) return status;
   const double over_rows[] = {1, 1, double(classes), 1, double(n), double(classes)};
   return reduce(ClassSums<T>{gradient, rows, db}, over_rows);

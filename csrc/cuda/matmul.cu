@@ -6,6 +6,7 @@
 #include "blas.h"
 #include "elementwise.h"
 #include "gemm.h"
+#include "matmul.h"
 
 namespace needle {
 namespace {
@@ -62,30 +63,18 @@ int32_t product(const T* a, const T* b, const T* bias, T* c, const double* desc)
   return multiply_all(g);
 }
 
-int32_t product_by_library(const void* a, double a_off, const void* b, double b_off, const void* bias,
-                           double bias_off, void* c, double c_off, int32_t dtypes, const double* desc) {
-  const double bytes = double(dtype_bytes(main_dtype(dtypes)));
-  return blas_multiply(main_dtype(dtypes), at<char>(a, a_off * bytes), at<char>(b, b_off * bytes),
-                       at<char>(bias, bias_off * bytes), at<char>(c, c_off * bytes), desc);
-}
-
 }  // namespace
-}  // namespace needle
 
-using namespace needle;
-
-NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
-                                    double out_off, int32_t dtypes, double, const double* desc) noexcept {
-  const int32_t status = product_by_library(a, a_off, b, b_off, nullptr, 0, out, out_off, dtypes, desc);
-  if (status != kDeclined) return status;
+int32_t multiply_matrices(DType dtype, const void* a, const void* b, const void* bias, void* c,
+                          const double* desc) {
+  const int32_t status = blas_multiply(dtype, a, b, bias, c, desc);
+  if (status != kDeclined || is_half(dtype)) return status;
   const auto as = [&](auto zero) {
     typedef decltype(zero) T;
-    return product<T>(at<T>(a, a_off), at<T>(b, b_off), nullptr, at<T>(out, out_off), desc);
+    return product<T>(static_cast<const T*>(a), static_cast<const T*>(b), static_cast<const T*>(bias),
+                      static_cast<T*>(c), desc);
   };
-  switch (main_dtype(dtypes)) {
-    case kFloat16:
-    case kBfloat16:
-      return kDeclined;
+  switch (dtype) {
     case kInt32:
       return as(uint32_t(0));
     case kInt64:
@@ -93,19 +82,28 @@ NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, 
     case kUint8:
       return as(uint8_t(0));
     default:
-      return with_float(main_dtype(dtypes), as);
+      return with_float(dtype, as);
   }
+}
+
+}  // namespace needle
+
+using namespace needle;
+
+NEEDLE_EXPORT int32_t needle_matmul(const void* a, double a_off, const void* b, double b_off, void* out,
+                                    double out_off, int32_t dtypes, double, const double* desc) noexcept {
+  const DType dtype = main_dtype(dtypes);
+  const double bytes = double(dtype_bytes(dtype));
+  return multiply_matrices(dtype, at<char>(a, a_off * bytes), at<char>(b, b_off * bytes), nullptr,
+                           at<char>(out, out_off * bytes), desc);
 }
 
 NEEDLE_EXPORT int32_t needle_linear(const void* x, double x_off, const void* w, double w_off,
                                     const void* bias, double bias_off, void* y, double y_off, int32_t dtypes,
                                     double, const double* desc) noexcept {
-  const double rows = desc[0], in = desc[1], out = desc[2];
+  const DType dtype = main_dtype(dtypes);
+  const double bytes = double(dtype_bytes(dtype)), rows = desc[0], in = desc[1], out = desc[2];
   const double as_product[] = {rows, out, in, in, 1, 1, in, 0};
-  const int32_t status = product_by_library(x, x_off, w, w_off, bias, bias_off, y, y_off, dtypes, as_product);
-  if (status != kDeclined || is_half(main_dtype(dtypes))) return status;
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
-    return product<T>(at<T>(x, x_off), at<T>(w, w_off), at<T>(bias, bias_off), at<T>(y, y_off), as_product);
-  });
+  return multiply_matrices(dtype, at<char>(x, x_off * bytes), at<char>(w, w_off * bytes),
+                           at<char>(bias, bias_off * bytes), at<char>(y, y_off * bytes), as_product);
 }
