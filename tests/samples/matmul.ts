@@ -34,6 +34,8 @@ export const matmulSamples = {
     product([3, 4], [4, 5], { dtypes: ["float16", "bfloat16"] }),
     product([67, 131], [131, 71], { large: true }),
     product([1, 300], [300, 65], { large: true }),
+    product([39, 70], [70, 36], { large: true }), // 4 columns beyond whole vectors
+    product([10, 401], [401, 2], { large: true }),
     product([5, 33, 17], [5, 17, 29], { large: true }),
     product([5, 16, 32], [32, 16], { large: true }),
     product([67, 131], [131, 71], { large: true, dtypes: ["float16", "bfloat16"] }),
@@ -54,6 +56,11 @@ export const matmulSamples = {
     },
     {
       inputs: [{ shape: [67, 131] }, { shape: [71, 131] }, { shape: [71] }],
+      attrs: {},
+      large: true,
+    },
+    {
+      inputs: [{ shape: [13, 405] }, { shape: [51, 405] }, { shape: [51] }],
       attrs: {},
       large: true,
     },

@@ -41,13 +41,12 @@ T exponentials(int64_t n, T shift, T* s) {
     store(s + i, x);
     sum += x;
   }
-  T lane[L];
   if (i < n) {
-    store(lane, exp(load_tail(s + i, n - i) - offset));
-    for (int64_t l = 0; l < L; l++) lane[l] = l < n - i ? lane[l] : T(0);
-    store_tail(s + i, load(lane), n - i);
-    sum += load(lane);
+    const vec x = exp(load_first(s + i, n - i, T(-INFINITY)) - offset);
+    store_first(s + i, n - i, x);
+    sum += x;  // with an infinite shift the lanes that fill up are NaN, and so is the sum in any case
   }
+  T lane[L];
   store(lane, sum);
   for (int h = L / 2; h > 0; h /= 2) {
     for (int l = 0; l < h; l++) lane[l] += lane[l + h];

@@ -108,6 +108,100 @@ struct Table {
 #undef ROW
 };
 
+// A last few columns of c would leave most of a vector idle. Up to TAIL of them are computed with vectors
+// along the rows of c where a is packed, and along k where it is not.
+constexpr int TAIL = 4;
+
+// Whether n columns end with so few beyond whole vectors.
+template <typename T>
+bool has_tail(int64_t n) {
+  return Vec<T>::lanes >= 2 * TAIL && n % Vec<T>::lanes > 0 && n % Vec<T>::lanes <= TAIL;
+}
+
+// out (R rows of TAIL) = a times b for a packed; b has rows of stride bs. Reads whole vectors of rows: what
+// lies beyond R is not used.
+template <typename T, int R>
+void tail_packed(int64_t k, const T* a, const T* b, int64_t bs, T* out) {
+  typedef T rows __attribute__((vector_size(8 * sizeof(T))));
+  typedef T rows_any __attribute__((vector_size(8 * sizeof(T)), aligned(sizeof(T)), may_alias));
+  rows acc[2][TAIL] = {};
+  int64_t p = 0;
+  for (; p + 2 <= k; p += 2, a += 2 * R, b += 2 * bs) {
+    UNROLL for (int h = 0; h < 2; h++) {
+      const rows av = *(const rows_any*)(a + h * R);
+      UNROLL for (int j = 0; j < TAIL; j++) acc[h][j] += av * b[h * bs + j];
+    }
+  }
+  if (p < k) {
+    const rows av = *(const rows_any*)a;
+    UNROLL for (int j = 0; j < TAIL; j++) acc[0][j] += av * b[j];
+  }
+  UNROLL for (int j = 0; j < TAIL; j++) {
+    const rows sum = acc[0][j] + acc[1][j];
+    UNROLL for (int i = 0; i < R; i++) out[i * TAIL + j] = sum[i];
+  }
+}
+
+// out[j] = the sum of v[j].
+template <typename T>
+void store_sums(const typename Vec<T>::type (&v)[TAIL], T* out) {
+  typedef typename Vec<T>::quad quad;
+  quad s[TAIL];
+  UNROLL for (int j = 0; j < TAIL; j++) {
+    quad part[Vec<T>::lanes / 4];
+    __builtin_memcpy(part, &v[j], sizeof part);
+    s[j] = part[0];
+    UNROLL for (int l = 1; l < Vec<T>::lanes / 4; l++) s[j] += part[l];
+  }
+  const quad ab = SHUFFLE(s[0], s[1], 0, 4, 1, 5) + SHUFFLE(s[0], s[1], 2, 6, 3, 7);
+  const quad cd = SHUFFLE(s[2], s[3], 0, 4, 1, 5) + SHUFFLE(s[2], s[3], 2, 6, 3, 7);
+  *(quad*)out = SHUFFLE(ab, cd, 0, 1, 4, 5) + SHUFFLE(ab, cd, 2, 3, 6, 7);
+}
+
+// The same for R rows of a with stride ars, and b transposed: TAIL rows of stride KC, zero beyond k.
+template <typename T, int R>
+void tail_along(int64_t k, const T* a, int64_t ars, const T* b, T* out) {
+  typedef typename Vec<T>::type vec;
+  constexpr int L = Vec<T>::lanes;
+  vec acc[R][TAIL];
+  UNROLL for (int i = 0; i < R; i++) { UNROLL for (int j = 0; j < TAIL; j++) acc[i][j] = vec{}; }
+  int64_t p = 0;
+  for (; p + L <= k; p += L) {
+    vec bv[TAIL];
+    UNROLL for (int j = 0; j < TAIL; j++) bv[j] = load(b + j * KC + p);
+    UNROLL for (int i = 0; i < R; i++) {
+      const vec av = load(a + i * ars + p);
+      UNROLL for (int j = 0; j < TAIL; j++) acc[i][j] = fma(av, bv[j], acc[i][j]);
+    }
+  }
+  if (p < k) {
+    UNROLL for (int i = 0; i < R; i++) {
+      T rest[L] = {};
+      for (int64_t q = p; q < k; q++) rest[q - p] = a[i * ars + q];
+      UNROLL for (int j = 0; j < TAIL; j++) acc[i][j] = fma(load(rest), load(b + j * KC + p), acc[i][j]);
+    }
+  }
+  UNROLL for (int i = 0; i < R; i++) store_sums<T>(acc[i], out + i * TAIL);
+}
+
+// The tail of up to MR rows: out (rows of TAIL) from a packed, or from rows of a and b transposed.
+template <typename T>
+void tail(bool packed, int64_t rows, int64_t k, const T* a, int64_t ars, const T* b, int64_t bs, T* out) {
+  if (packed) {
+    using Packed = void (*)(int64_t, const T*, const T*, int64_t, T*);
+    static constexpr Packed at[MR] = {tail_packed<T, 1>, tail_packed<T, 2>, tail_packed<T, 3>,
+                                      tail_packed<T, 4>, tail_packed<T, 5>, tail_packed<T, 6>,
+#if defined(__AVX512F__)
+                                      tail_packed<T, 7>, tail_packed<T, 8>
+#endif
+    };
+    at[rows - 1](k, a, b, bs, out);
+    return;
+  }
+  for (; rows >= 4; rows -= 4, a += 4 * ars, out += 4 * TAIL) tail_along<T, 4>(k, a, ars, b, out);
+  for (; rows > 0; rows--, a += ars, out += TAIL) tail_along<T, 1>(k, a, ars, b, out);
+}
+
 // out[p * R + i] = x[i * ld + p] for i < rows: square transposes in registers, 64 steps at a time so that out
 // stays in L1. The last group of rows overlaps the one before. Returns how many of the k steps it did.
 template <typename T>
@@ -172,17 +266,20 @@ template <typename T>
 void pack(int64_t k, int64_t rows, const T* x, int64_t rs, int64_t cs, T* out, int64_t R) {
   constexpr int L = Vec<T>::lanes;
   if (rows < R) {
-    for (int64_t p = 0; p < k; p++) {
-      for (int64_t i = rows; i < R; i++) out[p * R + i] = 0;
-    }
+    for (int64_t i = 0; i < k * R; i += L) store(out + i, typename Vec<T>::type{});
   }
   if (rs == 1 && rows == NV * L) {
     for (int64_t p = 0; p < k; p++) {
       UNROLL for (int j = 0; j < NV; j++) store(out + p * R + j * L, load(x + p * cs + j * L));
     }
-  } else if (rs == 1 && rows == MR) {
-    for (int64_t p = 0; p < k; p++) {
+  } else if (rs == 1 && R == rows && rows <= MR && (rows == MR || cs >= MR)) {
+    // Of fewer rows too as many as a vector may hold: the next step overwrites what is too much.
+    const int64_t whole = rows == MR ? k : k - 1;
+    for (int64_t p = 0; p < whole; p++) {
       UNROLL for (int i = 0; i < MR; i++) out[p * R + i] = x[p * cs + i];
+    }
+    for (int64_t p = whole; p < k; p++) {
+      for (int64_t i = 0; i < rows; i++) out[p * R + i] = x[p * cs + i];
     }
   } else if (rs == 1) {
     for (int64_t p = 0; p < k; p++) {
@@ -250,6 +347,18 @@ int64_t work(const GemmArgs<T>& g) {
   return a + gemm_block(g.k, KC) * round_up(min64(column_block<T>(g.n), g.n), Vec<T>::lanes);
 }
 
+// c += or = edge for `rows` rows of `width` columns; edge has rows of stride `es`.
+template <typename T>
+void put_edge(int64_t rows, int64_t width, const T* edge, int64_t es, const T* bias, bool add, T* c,
+              int64_t ldc) {
+  for (int64_t r = 0; r < rows; r++) {
+    for (int64_t x = 0; x < width; x++) {
+      T* out = c + r * ldc + x;
+      *out = (add ? *out : bias ? bias[x] : T(0)) + edge[r * es + x];
+    }
+  }
+}
+
 // Columns [j0, j0 + nb) and steps [k0, k0 + kc) for the rows [m0, m1).
 template <typename T>
 void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb, int64_t k0, int64_t kc,
@@ -258,7 +367,21 @@ void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb,
   const bool add = g.add || k0 > 0;
   const int64_t m = m1 - m0, panels = (m + MR - 1) / MR;
   // Rows of a that lie along k and meet few panels of b are read where they are.
-  const bool in_rows = !g.fill && g.a_cs == 1 && nb <= 4 * NR<T>;
+  const bool in_rows = !g.fill && g.a_cs == 1 && nb <= 4 * NR<T>, packed = !g.fill && !in_rows;
+  // The last columns where they are few; their panel of b is packed.
+  const int64_t few = has_tail<T>(nb) && kc >= 2 * L ? nb % L : 0, whole = nb - few;
+  const int64_t last = whole / NR<T> * NR<T>, tail_stride = round_up(nb - last, L);
+  const T* tail_b = bp + (in_place ? 0 : kc * last) + whole - last;
+  alignas(64) T across[TAIL * KC];
+  if (few > 0 && !packed) {
+    for (int64_t p = 0; p < kc; p++) {
+      UNROLL for (int j = 0; j < TAIL; j++) across[j * KC + p] = tail_b[p * tail_stride + j];
+    }
+    for (int64_t p = kc; p < round_up(kc, L); p++) {
+      UNROLL for (int j = 0; j < TAIL; j++) across[j * KC + p] = 0;
+    }
+    tail_b = across;
+  }
   int64_t i = m0;
   for (int64_t q = 0; q < panels; q++) {
     const int64_t next = m0 + m * (q + 1) / panels, rows = next - i;
@@ -277,26 +400,26 @@ void block(const GemmArgs<T>& g, int64_t m0, int64_t m1, int64_t j0, int64_t nb,
       pack(kc, rows, g.a + i * g.a_rs + k0 * g.a_cs, g.a_rs, g.a_cs, ap, rows);
       kernel = Table<T, true>::at[rows - 1];
     }
-    for (int64_t j = 0; j < nb; j += NR<T>) {
-      const int64_t width = min64(NR<T>, nb - j), padded = round_up(width, L);
-      const bool direct = in_place && width == padded;
+    T* const c = g.c + i * g.ldc + j0;
+    const T* const bias = g.bias && !add ? g.bias + j0 : nullptr;
+    T edge[MR * NV * L];
+    for (int64_t j = 0; j < whole; j += NR<T>) {
+      const int64_t width = min64(NR<T>, whole - j), padded = round_up(width, L);
+      const bool direct = in_place && (width == padded && !(few > 0 && j == last));
       const T* b = direct ? g.b + k0 * g.b_rs + j0 + j : bp + (in_place ? 0 : kc * j);
-      const int64_t bs = direct ? g.b_rs : padded;
-      T* c = g.c + i * g.ldc + j0 + j;
-      const T* bias = g.bias && !add ? g.bias + j0 + j : nullptr;
+      const int64_t bs = direct ? g.b_rs : round_up(min64(NR<T>, nb - j), L);
+      const T* from = bias ? bias + j : nullptr;
       const Micro<T> run = kernel[(padded - 1) / L];
       if (width == padded) {
-        run(kc, a, ars, b, bs, c, g.ldc, bias, add);
-        continue;
+        run(kc, a, ars, b, bs, c + j, g.ldc, from, add);
+      } else {
+        run(kc, a, ars, b, bs, edge, padded, nullptr, false);
+        put_edge(rows, width, edge, padded, from, add, c + j, g.ldc);
       }
-      T edge[MR * NV * L];
-      run(kc, a, ars, b, bs, edge, padded, nullptr, false);
-      for (int64_t r = 0; r < rows; r++) {
-        for (int64_t x = 0; x < width; x++) {
-          T* out = c + r * g.ldc + x;
-          *out = (add ? *out : bias ? bias[x] : T(0)) + edge[r * padded + x];
-        }
-      }
+    }
+    if (few > 0) {
+      tail(packed, rows, kc, a, ars, tail_b, tail_stride, edge);
+      put_edge<T>(rows, few, edge, TAIL, bias ? bias + whole : nullptr, add, c + whole, g.ldc);
     }
     i = next;
   }

@@ -45,10 +45,11 @@ struct GemmKernels {
   GemmTable<double> f64;
 };
 
-// How a packed b splits k: blocks of equal size, none longer than `limit`.
+// How a packed b splits k: blocks of equal size in whole vectors, none longer than `limit` (a multiple of
+// 16).
 static inline int64_t gemm_block(int64_t k, int64_t limit) {
   const int64_t blocks = (k + limit - 1) / limit;
-  return blocks > 1 ? (k + blocks - 1) / blocks : k;
+  return blocks > 1 ? ((k + blocks - 1) / blocks + 15) / 16 * 16 : k;
 }
 
 extern "C" {

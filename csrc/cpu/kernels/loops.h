@@ -1,6 +1,7 @@
 // Turns the lines of scalar_ops.h into loops over contiguous memory: whole vectors for floats (the last
-// partial vector is padded, so that an element's result does not depend on where it stands), plain loops that
-// the compiler vectorises for integers and for bool results. Included by ISA files only.
+// partial vector is padded with a harmless value, so that an element's result does not depend on where it
+// stands), plain loops that the compiler vectorises for integers and for bool results. Included by ISA files
+// only.
 #pragma once
 #include "vmath.h"
 
@@ -35,21 +36,6 @@ NEEDLE_INTEGER(int64_t)
 NEEDLE_INTEGER(uint8_t)
 #undef NEEDLE_INTEGER
 
-// The last elements of an input, padded with a harmless value.
-template <typename E>
-inline typename Lanes<E>::type load_tail(const E* p, int64_t n) {
-  alignas(64) E lane[Lanes<E>::count];
-  for (int i = 0; i < Lanes<E>::count; i++) lane[i] = 1;
-  for (int64_t i = 0; i < n; i++) lane[i] = p[i];
-  return load(lane);
-}
-template <typename E>
-inline void store_tail(E* p, typename Lanes<E>::type v, int64_t n) {
-  alignas(64) E lane[Lanes<E>::count];
-  store(lane, v);
-  for (int64_t i = 0; i < n; i++) p[i] = lane[i];
-}
-
 template <typename Op, typename E>
 void unary_vectors(const void* x, void* y, int64_t n) {
   constexpr int L = Lanes<E>::count;
@@ -57,7 +43,7 @@ void unary_vectors(const void* x, void* y, int64_t n) {
   E* out = static_cast<E*>(y);
   int64_t i = 0;
   for (; i + L <= n; i += L) store(out + i, Op::f(load(p + i)));
-  if (i < n) store_tail(out + i, Op::f(load_tail(p + i, n - i)), n - i);
+  if (i < n) store_first(out + i, n - i, Op::f(load_first(p + i, n - i, E(1))));
 }
 
 template <typename Op, typename E>
@@ -67,7 +53,8 @@ void binary_vectors(const void* a, const void* b, void* y, int64_t n) {
   E* out = static_cast<E*>(y);
   int64_t i = 0;
   for (; i + L <= n; i += L) store(out + i, Op::f(load(p + i), load(q + i)));
-  if (i < n) store_tail(out + i, Op::f(load_tail(p + i, n - i), load_tail(q + i, n - i)), n - i);
+  if (i < n)
+    store_first(out + i, n - i, Op::f(load_first(p + i, n - i, E(1)), load_first(q + i, n - i, E(1))));
 }
 
 template <typename Op, typename E>
@@ -79,7 +66,8 @@ void ternary_vectors(const void* a, const void* b, const void* c, void* y, int64
   for (; i + L <= n; i += L) store(out + i, Op::f(load(p + i), load(q + i), load(r + i)));
   if (i < n) {
     const int64_t m = n - i;
-    store_tail(out + i, Op::f(load_tail(p + i, m), load_tail(q + i, m), load_tail(r + i, m)), m);
+    store_first(out + i, m,
+                Op::f(load_first(p + i, m, E(1)), load_first(q + i, m, E(1)), load_first(r + i, m, E(1))));
   }
 }
 

@@ -28,26 +28,24 @@ template <typename T>
 NEEDLE_INLINE T largest_lane(typename Lanes<T>::type v) {
   T lane[Lanes<T>::count];
   store(lane, v);
-  T out = lane[0];
-  for (int j = 1; j < Lanes<T>::count; j++) out = (lane[j] > out) | (lane[j] != lane[j]) ? lane[j] : out;
-  return out;
+  for (int h = Lanes<T>::count / 2; h > 0; h /= 2) {
+    for (int j = 0; j < h; j++) {
+      lane[j] = (lane[j + h] > lane[j]) | (lane[j + h] != lane[j + h]) ? lane[j + h] : lane[j];
+    }
+  }
+  return lane[0];
 }
 
 template <typename T>
 NEEDLE_INLINE double sum_lanes(typename Lanes<T>::type v) {
   T lane[Lanes<T>::count];
   store(lane, v);
-  double sum = 0;
-  for (int j = 0; j < Lanes<T>::count; j++) sum += double(lane[j]);
-  return sum;
-}
-
-// The first n lanes from memory, the others `fill`.
-template <typename T>
-NEEDLE_INLINE typename Lanes<T>::type load_part(const T* p, int64_t n, T fill) {
-  T lane[Lanes<T>::count];
-  for (int j = 0; j < Lanes<T>::count; j++) lane[j] = j < n ? p[j] : fill;
-  return load(lane);
+  double sum[Lanes<T>::count];
+  for (int j = 0; j < Lanes<T>::count; j++) sum[j] = double(lane[j]);
+  for (int h = Lanes<T>::count / 2; h > 0; h /= 2) {
+    for (int j = 0; j < h; j++) sum[j] += sum[j + h];
+  }
+  return sum[0];
 }
 
 template <typename T>
@@ -65,7 +63,7 @@ NEEDLE_INLINE T block_max(const T* x, int64_t n) {
     }
   }
   for (; i < n; i += L) {
-    const vec v = i + L <= n ? load(x + i) : load_part(x + i, n - i, low);
+    const vec v = i + L <= n ? load(x + i) : load_first(x + i, n - i, low);
     best[0] = (v > best[0]) | (v != v) ? v : best[0];
   }
   UNROLL for (int j = 1; j < kChains; j++) {
@@ -90,7 +88,7 @@ NEEDLE_INLINE double block_sum(const T* x, int64_t n, T shift, const T* next) {
   }
   for (; i + L <= n; i += L) sum[0] += exp_negative(load(x + i) - s);
   // With an infinite shift the lanes that fill up are NaN, and so is the sum in any case.
-  if (i < n) sum[0] += exp_negative(load_part(x + i, n - i, -infinity<T>()) - s);
+  if (i < n) sum[0] += exp_negative(load_first(x + i, n - i, -infinity<T>()) - s);
   UNROLL for (int j = 1; j < kChains; j++) sum[0] += sum[j];
   return sum_lanes<T>(sum[0]);
 }
@@ -124,7 +122,7 @@ void gradient(const T* x, int64_t n, T shift, T a, T b, const T* weight, const T
     __builtin_prefetch(next + i);
     store(y + i, exp_negative(load(x + i) - s) * factor - even);
   }
-  if (i < n) store_tail(y + i, exp_negative(load_part(x + i, n - i, shift) - s) * factor - even, n - i);
+  if (i < n) store_first(y + i, n - i, exp_negative(load_first(x + i, n - i, shift) - s) * factor - even);
   if (weight && b != 0) {
     for (i = 0; i < n; i++) y[i] += b - b * weight[i];
   }

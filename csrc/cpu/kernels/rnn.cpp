@@ -3,6 +3,7 @@
 // cache and come back every step: each panel is used for all rows while the next one is fetched.
 #include "rnn.h"
 
+#include "gemm.h"
 #include "loops.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
@@ -73,8 +74,8 @@ const Tile<T>* tiles(int64_t vectors, int64_t parts) {
 template <typename T>
 void product(const RnnProduct<T>& g) {
   constexpr int64_t L = Lanes<T>::count, width = kVectors * L, line = 64 / sizeof(T);
-  const int64_t limit = (g.k + kSteps - 1) / kSteps, steps = (g.k + limit - 1) / limit;
-  const int64_t padded = (g.n + L - 1) / L * L, parts = (g.m + kRows - 1) / kRows;
+  const int64_t steps = gemm_block(g.k, kSteps), padded = (g.n + L - 1) / L * L,
+                parts = (g.m + kRows - 1) / kRows;
   for (int64_t k0 = 0; k0 < g.k; k0 += steps) {
     const int64_t kc = g.k - k0 < steps ? g.k - k0 : steps;
     for (int64_t j = 0; j < padded; j += width) {
@@ -98,19 +99,19 @@ void product(const RnnProduct<T>& g) {
   }
 }
 
-// Up to one vector of units; the last ones of a row are padded.
+// Up to one vector of units; the last ones of a row are padded with 0.
 template <typename T>
 struct Units {
   typedef typename Lanes<T>::type vec;
   static constexpr int64_t count = Lanes<T>::count;
   int64_t first, used;
 
-  vec get(const T* p) const { return used == count ? load(p + first) : load_tail(p + first, used); }
+  vec get(const T* p) const { return used == count ? load(p + first) : load_first(p + first, used, T(0)); }
   void put(T* p, vec v) const {
     if (used == count) {
       store(p + first, v);
     } else {
-      store_tail(p + first, v, used);
+      store_first(p + first, used, v);
     }
   }
 };

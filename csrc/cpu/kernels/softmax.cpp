@@ -22,21 +22,6 @@ struct Vec<double> {
   static constexpr int lanes = WD;
 };
 
-// The first n lanes from memory, the others `fill`.
-template <typename T>
-typename Vec<T>::type load_part(const T* p, int64_t n, T fill) {
-  T lane[Vec<T>::lanes];
-  for (int j = 0; j < Vec<T>::lanes; j++) lane[j] = j < n ? p[j] : fill;
-  return load(lane);
-}
-
-template <typename T>
-void store_part(T* p, int64_t n, typename Vec<T>::type v) {
-  T lane[Vec<T>::lanes];
-  store(lane, v);
-  for (int64_t j = 0; j < n; j++) p[j] = lane[j];
-}
-
 template <typename T>
 double sum_lanes(typename Vec<T>::type v) {
   T lane[Vec<T>::lanes];
@@ -60,7 +45,7 @@ T row_max(const T* x, int64_t n) {
     }
   }
   for (; i < n; i += L) {
-    const vec v = i + L <= n ? load(x + i) : load_part(x + i, n - i, low);
+    const vec v = i + L <= n ? load(x + i) : load_first(x + i, n - i, low);
     best[0] = (v > best[0]) | (v != v) ? v : best[0];
   }
   for (int j = 1; j < 4; j++) best[0] = (best[j] > best[0]) | (best[j] != best[j]) ? best[j] : best[0];
@@ -88,8 +73,8 @@ double exp_sum(const T* x, int64_t n, T shift, T* y) {
       sum += e;
     }
     if (i < end) {
-      const vec e = exp(load_part(x + i, end - i, T(-__builtin_inf())) - s);
-      if (Store) store_part(y + i, end - i, e);
+      const vec e = exp(load_first(x + i, end - i, T(-__builtin_inf())) - s);
+      if (Store) store_first(y + i, end - i, e);
       // With an infinite shift the lanes that fill up are NaN, and so is the sum in any case.
       sum += e;
     }
@@ -126,7 +111,7 @@ void softmax_backward(const T* g, const T* y, int64_t n, T* dx) {
     vec sum = {};
     int64_t i = block;
     for (; i + L <= end; i += L) sum = fma(load(g + i), load(y + i), sum);
-    if (i < end) sum = fma(load_part(g + i, end - i, T(0)), load_part(y + i, end - i, T(0)), sum);
+    if (i < end) sum = fma(load_first(g + i, end - i, T(0)), load_first(y + i, end - i, T(0)), sum);
     total += sum_lanes<T>(sum);
   }
   const T s = T(total);
@@ -143,14 +128,14 @@ void log_softmax_backward(const T* g, const T* y, int64_t n, T* dx) {
     vec sum = {};
     int64_t i = block;
     for (; i + L <= end; i += L) sum += load(g + i);
-    if (i < end) sum += load_part(g + i, end - i, T(0));
+    if (i < end) sum += load_first(g + i, end - i, T(0));
     total += sum_lanes<T>(sum);
   }
   const vec s = splat(T(total));
   int64_t i = 0;
   for (; i + L <= n; i += L) store(dx + i, load(g + i) - exp(load(y + i)) * s);
   if (i < n) {
-    store_part(dx + i, n - i, load_part(g + i, n - i, T(0)) - exp(load_part(y + i, n - i, T(0))) * s);
+    store_first(dx + i, n - i, load_first(g + i, n - i, T(0)) - exp(load_first(y + i, n - i, T(0))) * s);
   }
 }
 
@@ -161,7 +146,7 @@ void exp_all(T* x, int64_t n) {
   constexpr int L = Vec<T>::lanes;
   int64_t i = 0;
   for (; i + L <= n; i += L) store(x + i, exp(load(x + i)));
-  if (i < n) store_part(x + i, n - i, exp(load_part(x + i, n - i, T(0))));
+  if (i < n) store_first(x + i, n - i, exp(load_first(x + i, n - i, T(0))));
 }
 
 template <typename T>

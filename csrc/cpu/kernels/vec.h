@@ -60,6 +60,15 @@ inline vd abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffff); }
 // at_most, at_least: x, or the bound where it is beyond; NaN stays. all_within: every lane has |x| <= limit.
 // all_normal: every lane is positive, and neither subnormal nor infinite.
 #if defined(__AVX512F__)
+// load_first, store_first: the first n lanes from and to memory; the others are `fill`, or stay unwritten.
+inline vf load_first(const float* p, int64_t n, float fill) {
+  return _mm512_mask_loadu_ps(splat(fill), __mmask16((1u << n) - 1), p);
+}
+inline vd load_first(const double* p, int64_t n, double fill) {
+  return _mm512_mask_loadu_pd(splat(fill), __mmask8((1u << n) - 1), p);
+}
+inline void store_first(float* p, int64_t n, vf v) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), v); }
+inline void store_first(double* p, int64_t n, vd v) { _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), v); }
 // Masked with all lanes, because GCC 12 warns of what the plain intrinsics leave undefined.
 inline vf at_most(vf x, float bound) { return _mm512_maskz_min_ps(0xffff, splat(bound), x); }
 inline vf at_least(vf x, float bound) { return _mm512_maskz_max_ps(0xffff, splat(bound), x); }
@@ -71,6 +80,23 @@ inline bool all_normal(vf x) {
   return _mm512_cmpgt_epu32_mask((__m512i)above, (__m512i)isplat(0x7effffff)) == 0;
 }
 #else
+template <typename V, typename T>
+inline V load_lanes(const T* p, int64_t n, T fill) {
+  alignas(V) T lane[sizeof(V) / sizeof(T)];
+  for (T& x : lane) x = fill;
+  for (int64_t j = 0; j < n; j++) lane[j] = p[j];
+  return load(lane);
+}
+template <typename V, typename T>
+inline void store_lanes(T* p, int64_t n, V v) {
+  alignas(V) T lane[sizeof(V) / sizeof(T)];
+  store(lane, v);
+  for (int64_t j = 0; j < n; j++) p[j] = lane[j];
+}
+inline vf load_first(const float* p, int64_t n, float fill) { return load_lanes<vf>(p, n, fill); }
+inline vd load_first(const double* p, int64_t n, double fill) { return load_lanes<vd>(p, n, fill); }
+inline void store_first(float* p, int64_t n, vf v) { store_lanes(p, n, v); }
+inline void store_first(double* p, int64_t n, vd v) { store_lanes(p, n, v); }
 #if defined(__AVX2__)
 inline vf at_most(vf x, float bound) { return _mm256_min_ps(splat(bound), x); }
 inline vf at_least(vf x, float bound) { return _mm256_max_ps(splat(bound), x); }
