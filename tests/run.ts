@@ -88,7 +88,7 @@ async function run(stage: Stage): Promise<{ ok: boolean; passed: number; failed:
  */
 async function computingTests(): Promise<string[]> {
   const others =
-    /^(accuracy|bench|browser|build|bundle|cuda|data|elementwise|examples|io|language|later|ops|progress|url)_/;
+    /^(accuracy|bench|browser|build|bundle|cuda|data|elementwise|examples|io|language|later|ops|profiler|progress|url|wasm)_/;
   const files: string[] = [];
   for await (const { name } of Deno.readDir(`${root}tests`)) {
     if (name.endsWith("_test.ts") && !others.test(name)) files.push(`tests/${name}`);

@@ -4,7 +4,7 @@
 import { assert as stdAssert, assertEquals as stdEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import { nativeDevices } from "./harness.ts";
-import { answerOf, assertHas, root, run } from "./process_support.ts";
+import { answerOf, assertHas, root, run, withFolder } from "./process_support.ts";
 
 const assertEquals = stdEquals as <T>(actual: T, expected: T, message?: string) => void;
 const assert = stdAssert as (condition: boolean, message?: string) => void;
@@ -95,3 +95,35 @@ Deno.test("counts that make no sense are refused", async () => {
     assertHas(stderr, `Cannot use NEEDLE_THREADS=${text}: a whole number`);
   }
 });
+
+Deno.test("workers that compute at the same time are each told their own error", () =>
+  withFolder(async (folder) => {
+    await Deno.writeTextFile(
+      `${folder}/worker.ts`,
+      `import * as ndl from "${root}mod.ts";
+       self.onmessage = ({ data: size }) => {
+         const x = ndl.zeros([size]), index = ndl.tensor([BigInt(size)]);
+         let own = 0;
+         for (let i = 0; i < 3000; i++) {
+           try {
+             x.indexSelect(0, index);
+           } catch (error) {
+             if (error.message.includes(\`size \${size}\`)) own++;
+           }
+         }
+         self.postMessage(own);
+       };`,
+    );
+    for (const device of nativeDevices()) {
+      const found = await answerOf<number[]>(
+        `const ask = (size) => new Promise((resolve) => {
+           const worker = new Worker("file://${folder}/worker.ts", { type: "module" });
+           worker.onmessage = ({ data }) => (worker.terminate(), resolve(data));
+           worker.postMessage(size);
+         });
+         console.log(JSON.stringify(await Promise.all([ask(3), ask(5)])));`,
+        { env: { NEEDLE_DEVICE: device.name, NEEDLE_THREADS: "1" } },
+      );
+      assertEquals(found, [3000, 3000]);
+    }
+  }));

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <atomic>
-#include <mutex>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -22,9 +21,8 @@
 namespace needle {
 namespace {
 
-// Not thread-local: a call may run on another thread than the one that asks for its error.
-std::mutex error_mutex;
-char error_text[1024];
+// Of the thread that called and will ask: workers of one program share the library.
+thread_local char error_text[1024];
 
 std::atomic<int> threads{0};
 
@@ -81,7 +79,6 @@ int32_t copy_text(const char* text, void* out, double capacity) {
 }  // namespace
 
 int32_t fail(int32_t status, const char* format, ...) {
-  std::lock_guard<std::mutex> lock(error_mutex);
   va_list args;
   va_start(args, format);
   vsnprintf(error_text, sizeof error_text, format, args);
@@ -141,7 +138,6 @@ NEEDLE_EXPORT int32_t needle_abi_hash(void* text16) noexcept {
 }
 
 NEEDLE_EXPORT int32_t needle_last_error(void* text, double capacity) noexcept {
-  std::lock_guard<std::mutex> lock(error_mutex);
   return copy_text(error_text, text, capacity);
 }
 

@@ -23,7 +23,7 @@ struct Handle {
   void* handle = nullptr;
   void* workspace = nullptr;
 };
-Handle handles[kMaxDevices];
+thread_local Handle handles[kMaxDevices];
 
 // The handle of the current device, made at first use, or null.
 void* handle_of(const Cublas* blas) {

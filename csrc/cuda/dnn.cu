@@ -235,7 +235,7 @@ void make_plan(const Cudnn* dnn, void* handle, const Key& key, Plan& plan) {
 
 // The handle of the current device, made at first use, or null.
 void* handle_of(const Cudnn* dnn) {
-  static void* handles[kMaxDevices];
+  static thread_local void* handles[kMaxDevices];
   void*& handle = handles[current_device()];
   if (handle) return handle;
   int status = dnn->cudnnCreate(&handle);
@@ -248,7 +248,8 @@ void* handle_of(const Cudnn* dnn) {
 }
 
 const Plan& plan_of(const Cudnn* dnn, void* handle, const Key& key) {
-  static std::map<Key, Plan>& plans = *new std::map<Key, Plan>;  // cuDNN may be gone when the program ends
+  // Never destroyed: cuDNN may be gone when the thread ends.
+  static thread_local std::map<Key, Plan>& plans = *new std::map<Key, Plan>;
   constexpr size_t kMost = 1024;  // beyond them shapes keep changing, and old ones hardly come back
   const auto found = plans.find(key);
   if (found != plans.end()) return found->second;

@@ -112,7 +112,7 @@ void launch_queue(Deferred& deferred) {
   q.batch.count = 0;
 }
 
-Queue queues[kMaxDevices];
+thread_local Queue queues[kMaxDevices];
 
 bool meet(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
   const uintptr_t p = reinterpret_cast<uintptr_t>(a), q = reinterpret_cast<uintptr_t>(b);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <algorithm>
-#include <mutex>
 #include <string>
 #ifndef NEEDLE_EMULATE
 #include <dlfcn.h>
@@ -40,11 +39,22 @@ struct Device {
   int next_staging = 0;
   ScratchBlock scratch[kScratchSlots];
   Deferred* deferred = nullptr;
+
+  ~Device() {
+    if (!stream) return;
+    for (const ScratchBlock& block : scratch) cudaFree(block.data);
+    for (int i = 0; i < 2; i++) {
+      if (staged[i]) cudaEventDestroy(staged[i]);
+      cudaFreeHost(staging[i]);
+    }
+    cudaFreeHost(alarm);
+    cudaStreamDestroy(stream);
+  }
 };
 
-Device devices[kMaxDevices];
-std::mutex open_lock, error_lock;
-char error_text[1024];
+// A host thread (a worker of the program) has streams, scratch memory and errors of its own.
+thread_local Device devices[kMaxDevices];
+thread_local char error_text[1024];
 thread_local int current = 0;
 
 Device& here() { return devices[current]; }
@@ -132,7 +142,6 @@ int32_t finish(const char* what) {
 }  // namespace
 
 int32_t fail(int32_t status, const char* format, ...) {
-  std::lock_guard<std::mutex> lock(error_lock);
   va_list args;
   va_start(args, format);
   vsnprintf(error_text, sizeof error_text, format, args);
@@ -200,7 +209,6 @@ NEEDLE_EXPORT int32_t needle_abi_hash(void* text16) noexcept {
 }
 
 NEEDLE_EXPORT int32_t needle_last_error(void* text, double capacity) noexcept {
-  std::lock_guard<std::mutex> lock(error_lock);
   return copy_text(error_text, text, capacity);
 }
 
@@ -257,12 +265,9 @@ NEEDLE_DEVICE_EXPORT(int32_t, count, ) {
 NEEDLE_DEVICE_EXPORT(int32_t, select, int32_t index) {
   if (index < 0 || index >= kMaxDevices) return fail(kInvalid, "no GPU has the index %d", index);
   Device& d = devices[index];
-  {
-    std::lock_guard<std::mutex> lock(open_lock);
-    if (!d.open) {
-      const int32_t status = open_device(d, index);
-      if (status != kOk) return status;
-    }
+  if (!d.open) {
+    const int32_t status = open_device(d, index);
+    if (status != kOk) return status;
   }
   NEEDLE_TRY(cudaSetDevice(index), "choosing the GPU");
   current = index;

@@ -21,13 +21,14 @@ struct Allocation {
   size_t bytes;
 };
 
-// A fault goes on from within a launch, so the texts have a lock of their own.
-std::mutex error_lock, memory_lock;
-cudaError_t last_error = cudaSuccess, sticky_error = cudaSuccess;
-std::string error_text;
+std::mutex memory_lock;
 std::map<void*, Allocation> allocations;
-size_t held[kDevices];
-size_t capacity = kMemory;
+// Host threads do not share these, as if each were a process of its own: tests that run side by side do not
+// meet.
+thread_local cudaError_t last_error = cudaSuccess, sticky_error = cudaSuccess;
+thread_local std::string error_text;
+thread_local size_t held[kDevices];
+thread_local size_t capacity = kMemory;
 thread_local int device = 0;
 
 struct Order {
@@ -44,21 +45,16 @@ const Order& chosen_order() {
   return order;
 }
 
-cudaError_t status() {
-  std::lock_guard<std::mutex> lock(error_lock);
-  return sticky_error;
-}
+cudaError_t status() { return sticky_error; }
 
 }  // namespace
 
 void set_error(cudaError_t error, const char* text) {
-  std::lock_guard<std::mutex> lock(error_lock);
   last_error = error;
   error_text = text;
 }
 
 void set_sticky(cudaError_t error, const char* text) {
-  std::lock_guard<std::mutex> lock(error_lock);
   last_error = sticky_error = error;
   error_text = text;
 }
@@ -178,15 +174,16 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return status();
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return status(); }
+cudaError_t cudaStreamDestroy(cudaStream_t) { return status(); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = nullptr;
   return status();
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return status(); }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return status(); }
+cudaError_t cudaEventDestroy(cudaEvent_t) { return status(); }
 
 cudaError_t cudaGetLastError() {
-  std::lock_guard<std::mutex> lock(error_lock);
   const cudaError_t error = last_error;
   last_error = sticky_error;
   return error;
@@ -209,7 +206,6 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorInvalidConfiguration:
     case cudaErrorLaunchFailure: {
-      std::lock_guard<std::mutex> lock(error_lock);
       static thread_local std::string copy;
       copy = error_text;
       return copy.c_str();
@@ -233,7 +229,6 @@ NEEDLE_EXPORT int32_t needle_emulate_memory(double bytes) noexcept {
 
 NEEDLE_EXPORT int32_t needle_emulate_reset() noexcept;
 NEEDLE_EXPORT int32_t needle_emulate_reset() noexcept {
-  std::lock_guard<std::mutex> lock(error_lock);
   last_error = sticky_error = cudaSuccess;
   return 0;
 }

@@ -48,7 +48,7 @@ Body body;
 const void* body_arguments;
 const char* kernel_name;
 dim3 block_size, grid_size;
-unsigned launches = 0;
+thread_local unsigned launches = 0;  // by this host thread
 unsigned threads_per_block;
 Thread threads[kMostThreads];
 std::vector<unsigned> order;
