@@ -34,7 +34,7 @@ function exponential(x: number): string {
 function floatFormat(values: readonly number[]): { format: Format; width: number } {
   const finite = values.filter((x) => Number.isFinite(x) && x !== 0);
   const special = (x: number): string => Number.isNaN(x) ? "nan" : x > 0 ? "inf" : "-inf";
-  const whole = (x: number): string => `${Object.is(x, -0) ? "-0" : x}.`;
+  const whole = (x: number): string => `${x}.`;
   let plain = whole;
   if (finite.length > 0) {
     const abs = finite.map(Math.abs);
@@ -43,7 +43,8 @@ function floatFormat(values: readonly number[]): { format: Format; width: number
     else if (finite.every((x) => x === Math.ceil(x))) plain = whole;
     else plain = fixed;
   }
-  const text = (x: number): string => Number.isFinite(x) ? plain(x) : special(x);
+  const signed = (x: number): string => Object.is(x, -0) ? `-${plain(0)}` : plain(x);
+  const text = (x: number): string => Number.isFinite(x) ? signed(x) : special(x);
   // Zeros and special values do not count, as in PyTorch: where they are wider, they stick out.
   const width = finite.reduce((w, x) => Math.max(w, text(x).length), 1);
   return { format: (x) => text(Number(x)), width };
