@@ -157,6 +157,30 @@ Deno.test("hooks see and replace gradients; retainGrad keeps them", () => {
   assertEquals(values(x.grad), [3, 3]);
 });
 
+Deno.test("a retained gradient is what all hooks leave, of the tensor as it is now", () => {
+  const retained = (prepare: (y: ndl.Tensor) => void): unknown => {
+    const x = ndl.tensor([1, 2], { requiresGrad: true }), y = x.mul(3);
+    prepare(y);
+    y.mul(y).sum().backward();
+    return y.grad!.tolist();
+  };
+  assertEquals(retained((y) => (y.retainGrad(), y.retainGrad())), [6, 12]);
+  assertEquals(retained((y) => (y.retainGrad(), y.registerHook((g) => g.mul(2)))), [12, 24]);
+  assertEquals(retained((y) => (y.registerHook((g) => g.mul(2)), y.retainGrad())), [12, 24]);
+  assertEquals(retained((y) => (y.retainGrad(), y.mul_(2))), [12, 24]);
+  assertEquals(retained((y) => (y.retainGrad(), y.get(0).mul_(2))), [12, 12]);
+  assertThrows(() => ndl.ones([2]).retainGrad(), Error, "does not require grad");
+});
+
+Deno.test("a hook cannot change what kind of tensor a gradient is", () => {
+  for (const change of [(g: ndl.Tensor) => g.get([0, 1]), (g: ndl.Tensor) => g.to("float64")]) {
+    const x = ndl.tensor([1, 2], { requiresGrad: true }), y = x.mul(3);
+    y.registerHook(change);
+    assertThrows(() => y.sum().backward(), TypeError, "same shape, dtype and device");
+    assertEquals(x.grad, null);
+  }
+});
+
 Deno.test("custom functions", () => {
   const calls: boolean[][] = [];
   const scaled = ndl.customFunction<[ndl.Tensor, number, ndl.Tensor], ndl.Tensor>({

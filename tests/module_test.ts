@@ -387,3 +387,15 @@ Deno.test("summary takes several inputs, integers, modules that give several ten
   assertThrows(() => ndl.summary(wrong, [1, 4]), RangeError, "[1, 4]");
   assert(!Object.hasOwn(shared, "forward") && wrong.training, "an error changes nothing either");
 });
+
+Deno.test("gradients go along when a module is moved", () => {
+  const layer = new ndl.nn.Linear(2, 1);
+  layer.forward(ndl.ones([1, 2])).sum().backward();
+  const { grad } = layer.weight;
+  layer.to(layer.weight.device).to("float32");
+  assertEquals(layer.weight.grad, grad);
+  layer.to("float64").to(ndl.reference());
+  assertEquals(layer.weight.grad!.dtype, "float64");
+  assertEquals(layer.weight.grad!.device, ndl.reference());
+  assertEquals(layer.weight.grad!.tolist(), [[1, 1]]);
+});

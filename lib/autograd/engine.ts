@@ -1,7 +1,8 @@
 // The backward pass: walks the recorded graph from the youngest node to the oldest, without recursion.
 // Gradients are the engine's own temporaries: each is given back to its pool as soon as it was used.
 
-import { checkOptions } from "../options.ts";
+import { checkOptions, checkTensors } from "../options.ts";
+import { same, show } from "../shape.ts";
 import { setAutocast } from "../amp_mode.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { alias } from "../tensor/base.ts";
@@ -88,8 +89,23 @@ function runHooks(node: Node, index: number, g: Tensor): Tensor {
   const hooks = node.hooks?.get(index);
   if (hooks === undefined) return g;
   let out = g;
-  for (const hook of hooks) out = hook(out) ?? out;
+  for (const hook of hooks) out = replaced(out, hook(out) ?? out);
   return out;
+}
+
+/** What a hook gave in place of `g`, which must be like it. */
+function replaced(g: Tensor, given: Tensor): Tensor {
+  if (given === g) return g;
+  checkTensors("a hook of a gradient", { result: given });
+  if (same(given.shape, g.shape) && given.dtype === g.dtype && given.device === g.device) {
+    return given;
+  }
+  const told = (t: Tensor): string => `${show(t.shape)} (${t.dtype} on ${t.device})`;
+  throw new TypeError(
+    `Cannot put a hook's result ${told(given)} in place of the gradient ${
+      told(g)
+    }: return one of the same shape, dtype and device`,
+  );
 }
 
 /** Adds `g` into a leaf's grad; takes the memory over where nobody else holds it. */
@@ -132,6 +148,11 @@ function step(node: Node, pass: Pass): void {
   if (node.hooks !== null) {
     for (let i = 0; i < grads.length; i++) if (grads[i]) grads[i] = runHooks(node, i, grads[i]!);
   }
+  // After all hooks, whenever they were registered.
+  node.retained?.forEach((t, i) => {
+    const g = grads[i];
+    if (g) t._grad = t._grad === null ? g : t._grad.add(g);
+  });
   const wanted = pass.capture?.get(node);
   if (wanted !== undefined) {
     for (const [index, positions] of wanted) {

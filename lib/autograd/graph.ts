@@ -26,6 +26,8 @@ export abstract class Node {
   mark = 0;
   /** Hooks per output index. */
   hooks: Map<number, Set<GradHook>> | null = null;
+  /** Outputs that keep their gradient, by index. */
+  retained: Map<number, Tensor> | null = null;
   /** Where the op was recorded (anomaly mode). */
   readonly trace: string | undefined = anomalyEnabled() ? new Error("recorded").stack : undefined;
 
@@ -43,7 +45,7 @@ export abstract class Node {
   abstract free(): void;
   /** Whether user code sees the gradients here, so that they must not be recycled. */
   get exposes(): boolean {
-    return this.hooks !== null;
+    return this.hooks !== null || this.retained !== null;
   }
 
   /** Printed as `<MulBackward>`. */
@@ -130,6 +132,16 @@ export function edgeOf(t: Tensor): Node | null {
   if (!needsGrad(t)) return null;
   if (t._node !== null) return t._node;
   return t._accumulate ??= new AccumulateGrad(t);
+}
+
+/** Makes `node` the origin of `t`, which keeps its gradient there if it did so before. */
+export function setOrigin(t: Tensor, node: Node | null): void {
+  const before = t._node?.retained ?? null, index = t._outputIndex;
+  t._node = node;
+  t._outputIndex = 0;
+  if (before === null || before.get(index) !== t) return;
+  before.delete(index);
+  if (node !== null) (node.retained ??= new Map()).set(0, t);
 }
 
 // Set by lib/dispatch.ts: views are re-recorded after their base changed in place.

@@ -13,6 +13,7 @@ import {
   Node,
   onStaleView,
   SavedTensor,
+  setOrigin,
   toOperand,
 } from "./graph.ts";
 import { gradEnabled, setGradEnabled } from "./mode.ts";
@@ -265,15 +266,13 @@ export function recordAssignment(t: Tensor, node: Node): void {
   for (let p = t._view?.parent ?? null; p !== null; p = p._view?.parent ?? null) needsGrad(p);
   storage.epoch++;
   let inner = t, current: Node = node;
-  inner._node = current;
-  inner._outputIndex = 0;
+  setOrigin(inner, current);
   while (inner._view !== null) {
     const { parent, op, attrs } = inner._view;
     inner._view.epoch = storage.epoch;
     if (parent._view !== null) parent._view.epoch = storage.epoch;
     current = new AssignNode(parent, current, op, attrs);
-    parent._node = current;
-    parent._outputIndex = 0;
+    setOrigin(parent, current);
     inner = parent;
   }
 }
@@ -282,8 +281,7 @@ onStaleView((t) => {
   const { parent, op, attrs } = t._view!;
   const before = setGradEnabled(true);
   try {
-    t._node = edgeOf(parent) === null ? null : new ViewNode(op, parent, attrs);
-    t._outputIndex = 0;
+    setOrigin(t, edgeOf(parent) === null ? null : new ViewNode(op, parent, attrs));
   } finally {
     setGradEnabled(before);
   }

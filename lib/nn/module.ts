@@ -278,7 +278,7 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> impleme
     return this.train(false);
   }
 
-  /** Moves parameters and buffers to a device, or converts the floating point ones to a dtype, in place. */
+  /** Moves parameters, their gradients and buffers to a device, or converts the floating point ones to a dtype, in place. */
   to(...targets: (Device | DType)[]): this {
     for (const target of targets) {
       const dtype = typeof target === "string" ? checkDType(target) : null;
@@ -288,9 +288,14 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> impleme
       noGrad(() => {
         for (const t of [...this.parameters(), ...this.buffers()]) {
           if (dtype !== null && !isFloat(t.dtype)) continue;
-          const moved = t.to(target);
-          if (moved !== t) t._become(moved);
-          t._clearGrad();
+          const moved = t.to(target), g = t._grad;
+          if (moved === t) continue;
+          t._become(moved);
+          if (g === null) continue;
+          const grad = g.to(target);
+          if (grad === g) continue;
+          if (!t._gradSeen) g.dispose();
+          t._setGrad(grad);
         }
       });
     }

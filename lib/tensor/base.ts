@@ -259,12 +259,17 @@ export abstract class TensorBase {
     };
   }
 
-  /** Keeps the gradient of this non-leaf in `grad` when backward passes it. */
+  /**
+   * Keeps the gradient of this non-leaf in `grad` when backward passes it: as all hooks leave it.
+   *
+   * @throws Error where this tensor does not require grad
+   */
   retainGrad(): void {
-    if (this.isLeaf) return;
-    this.registerHook((g) => {
-      this._grad = this._grad === null ? g : this._grad.add(g);
-    });
+    const self = this as unknown as Tensor, node = edgeOf(self);
+    if (node === null) {
+      throw new Error("Cannot retain the gradient of a tensor that does not require grad");
+    }
+    if (!this.isLeaf) (node.retained ??= new Map()).set(this._outputIndex, self);
   }
 
   /** A tensor on the same storage that is not recorded. */
