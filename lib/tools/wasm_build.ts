@@ -146,7 +146,10 @@ interface Modules {
 /** Compiles and links both variants. */
 async function buildModules({ clang, lld }: Toolchain): Promise<Modules> {
   Deno.mkdirSync(FOLDER, { recursive: true });
-  if (!exists(HEADER)) Deno.writeTextFileSync(HEADER, headerText());
+  if (!exists(HEADER)) {
+    Deno.mkdirSync(HEADER.replace(/[^/]*$/, ""), { recursive: true });
+    Deno.writeTextFileSync(HEADER, headerText());
+  }
   const { shared, own } = jobs();
   const all = [...shared, ...own.relaxed, ...own.plain];
   await compileAll(clang, all, navigator.hardwareConcurrency);

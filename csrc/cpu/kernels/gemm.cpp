@@ -67,6 +67,10 @@ void micro(int64_t k, const T* a, int64_t ars, const T* b, int64_t bs, T* c, int
   constexpr int L = Vec<T>::lanes;
   vec acc[R][V];
   UNROLL for (int i = 0; i < R; i++) { UNROLL for (int j = 0; j < V; j++) acc[i][j] = vec{}; }
+#ifdef __wasm__
+// Engines do not unroll, and test for interrupts in every turn of a loop.
+#pragma clang loop unroll_count(R == MR && V == NV ? 4 : 1)
+#endif
   for (int64_t p = 0; p < k; p++, a += PACKED ? R : 1, b += bs) {
     vec bv[V];
     UNROLL for (int j = 0; j < V; j++) {
