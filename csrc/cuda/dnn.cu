@@ -10,8 +10,8 @@
 #include <map>
 #include <vector>
 
-#include "../cpu/halves.h"
 #include "dynlib.h"
+#include "halves.h"
 
 namespace needle {
 namespace {
@@ -144,11 +144,11 @@ struct Plan {
   int64_t workspace = 0;
 };
 
-struct Sizes {
+struct ConvolutionSizes {
   int64_t N, C, H, W, K, R, S, P, Q, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
 };
 
-Sizes sizes_of(const Key& key) {
+ConvolutionSizes sizes_of(const Key& key) {
   const int64_t* const d = key.data() + 3;
   return {d[0], d[1], d[2],  d[3],  d[4],  d[5],  d[6],  d[7],
           d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]};
@@ -208,7 +208,7 @@ bool plan_by(const Cudnn* dnn, void* handle, const Descriptor& graph, int mode, 
 }
 
 void make_plan(const Cudnn* dnn, void* handle, const Key& key, Plan& plan) {
-  const Sizes s = sizes_of(key);
+  const ConvolutionSizes s = sizes_of(key);
   const DType dtype = DType(key[2]);
   const Descriptor x = tensor(dnn, kX, dtype, s.N, s.C, s.H, s.W);
   const Descriptor w = tensor(dnn, kW, dtype, s.K, s.C / s.groups, s.R, s.S);
@@ -287,29 +287,12 @@ void launch_transpose(int64_t bytes, const char* w, char* packed, int64_t channe
   }
 }
 
-struct Float16 {
-  uint16_t bits;
-  NEEDLE_DEVICE Float16 plus(Float16 b) const {
-    return {to_float16(from_float16(bits) + from_float16(b.bits))};
-  }
-};
-struct Bfloat16 {
-  uint16_t bits;
-  NEEDLE_DEVICE Bfloat16 plus(Bfloat16 b) const {
-    return {to_bfloat16(from_bfloat16(bits) + from_bfloat16(b.bits))};
-  }
-};
-struct Float32 {
-  float value;
-  NEEDLE_DEVICE Float32 plus(Float32 b) const { return {value + b.value}; }
-};
-
 // y (rows, channels) += bias (channels).
 template <typename T>
 __global__ void add_bias(const T* bias, T* y, int64_t channels, int64_t n) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
-    y[i] = y[i].plus(bias[i % channels]);
+    round_to(value_of(y[i]) + value_of(bias[i % channels]), &y[i]);
   }
 }
 
@@ -344,7 +327,7 @@ int32_t dnn_convolve(ConvolutionOp op, DType dtype, const char* first, const cha
   if (!dnn) return kDeclined;
   Key key{current_device(), op, dtype};
   for (int i = 0; i < kFields; i++) key[size_t(3 + i)] = int64_t(desc[i]);
-  const Sizes s = sizes_of(key);
+  const ConvolutionSizes s = sizes_of(key);
   const int64_t bytes = dtype_bytes(dtype), filters = s.K * (s.C / s.groups) * s.R * s.S;
   if (s.N * filters * s.H * s.W * s.P * s.Q == 0) return kDeclined;
   if (!is_aligned(first, 16) || !is_aligned(second, 16) || !is_aligned(out, 16)) return kDeclined;
@@ -371,7 +354,7 @@ int32_t dnn_convolve(ConvolutionOp op, DType dtype, const char* first, const cha
   if (op == kConvolveWeight && !same) launch_transpose(bytes, packed, out, area, channels, filters);
   if (bias) {
     const int64_t n = s.N * s.P * s.Q * s.K;
-    if (dtype == kFloat32) launch_add_bias<Float32>(bias, out, s.K, n);
+    if (dtype == kFloat32) launch_add_bias<float>(bias, out, s.K, n);
     else if (dtype == kFloat16) launch_add_bias<Float16>(bias, out, s.K, n);
     else launch_add_bias<Bfloat16>(bias, out, s.K, n);
   }

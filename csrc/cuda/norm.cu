@@ -65,8 +65,8 @@ __global__ void set_gradients(int64_t c, double eps, double count, const Dots* d
 }
 
 // Without y the statistics alone.
-template <typename T>
-int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bias, T* y, T* mean,
+template <typename S, typename T = ComputedType<S>>
+int32_t batch_norm(const double* desc, const S* x, const T* weight, const T* bias, S* y, T* mean,
                    T* variance) {
   const Batch s(desc);
   if (s.c == 0) return kOk;
@@ -77,18 +77,18 @@ int32_t batch_norm(const double* desc, const T* x, const T* weight, const T* bia
     channels = arena.take<Channel<T>>(s.c);
   });
   if (!room) return out_of_memory();
-  const int32_t status = reduce(Statistics<T>{x, moments}, s.reduction);
+  const int32_t status = reduce(Statistics<S>{x, moments}, s.reduction);
   if (status != kOk) return status;
   const Given<T> given{nullptr, nullptr, weight, bias};
   NEEDLE_LAUNCH((set_channels<T>), grid_for(s.c), kThreads, 0, stream(), s.c, s.eps, moments, mean, variance,
                 given, channels);
   if (!y) return launched("starting a kernel");
-  const int32_t applied = apply_grouped<T>(nullptr, x, y, s.grouping(), channels, Forward<T>{s.relu});
+  const int32_t applied = apply_grouped<S>(nullptr, x, y, s.grouping(), channels, Forward<T>{s.relu});
   return applied == kOk ? launched("starting a kernel") : applied;
 }
 
-template <typename T>
-int32_t batch_norm_eval(const double* desc, const T* x, const Given<T>& given, T* y) {
+template <typename S, typename T = ComputedType<S>>
+int32_t batch_norm_eval(const double* desc, const S* x, const Given<T>& given, S* y) {
   const Batch s(desc);
   if (s.c == 0) return kOk;
   Channel<T>* const channels =
@@ -96,12 +96,12 @@ int32_t batch_norm_eval(const double* desc, const T* x, const Given<T>& given, T
   if (!channels) return out_of_memory();
   NEEDLE_LAUNCH((set_channels<T>), grid_for(s.c), kThreads, 0, stream(), s.c, s.eps, nullptr, nullptr,
                 nullptr, given, channels);
-  const int32_t applied = apply_grouped<T>(nullptr, x, y, s.grouping(), channels, Forward<T>{s.relu});
+  const int32_t applied = apply_grouped<S>(nullptr, x, y, s.grouping(), channels, Forward<T>{s.relu});
   return applied == kOk ? launched("starting a kernel") : applied;
 }
 
-template <typename T>
-int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const Given<T>& given, T* dx,
+template <typename S, typename T = ComputedType<S>>
+int32_t batch_norm_backward(const double* desc, const S* g, const S* x, const Given<T>& given, S* dx,
                             T* dweight, T* dbias) {
   const Batch s(desc);
   if (s.c == 0) return kOk;
@@ -114,12 +114,12 @@ int32_t batch_norm_backward(const double* desc, const T* g, const T* x, const Gi
   if (!room) return out_of_memory();
   NEEDLE_LAUNCH((set_channels<T>), grid_for(s.c), kThreads, 0, stream(), s.c, s.eps, nullptr, nullptr,
                 nullptr, given, channels);
-  const int32_t status = reduce(ChannelDots<T>{g, x, channels, s.relu, dots}, s.reduction);
+  const int32_t status = reduce(ChannelDots<S>{g, x, channels, s.relu, dots}, s.reduction);
   if (status != kOk) return status;
   const double count = s.per_channel() > 1 ? s.per_channel() : 1;
   NEEDLE_LAUNCH((set_gradients<T>), grid_for(s.c), kThreads, 0, stream(), s.c, s.eps, count, dots, given,
                 channels, dweight, dbias);
-  const int32_t applied = apply_grouped<T>(g, x, dx, s.grouping(), channels, Backward<T>{s.relu});
+  const int32_t applied = apply_grouped<S>(g, x, dx, s.grouping(), channels, Backward<T>{s.relu});
   return applied == kOk ? launched("starting a kernel") : applied;
 }
 
@@ -142,20 +142,22 @@ NEEDLE_EXPORT int32_t needle_batch_norm(const void* x, double x_off, const void*
                                         const void* bias, double bias_off, void* y, double y_off, void* mean,
                                         double mean_off, void* variance, double variance_off, int32_t dtypes,
                                         double, const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
-    return batch_norm(desc, at<T>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
-                      at<T>(y, y_off), at<T>(mean, mean_off), at<T>(variance, variance_off));
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
+    return batch_norm(desc, at<S>(x, x_off), at<T>(weight, weight_off), at<T>(bias, bias_off),
+                      at<S>(y, y_off), at<T>(mean, mean_off), at<T>(variance, variance_off));
   });
 }
 
 NEEDLE_EXPORT int32_t needle_batch_norm_stats(const void* x, double x_off, void* mean, double mean_off,
                                               void* variance, double variance_off, int32_t dtypes, double,
                                               const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
-    return batch_norm<T>(desc, at<T>(x, x_off), nullptr, nullptr, nullptr, at<T>(mean, mean_off),
-                         at<T>(variance, variance_off));
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
+    return batch_norm<S, T>(desc, at<S>(x, x_off), nullptr, nullptr, nullptr, at<T>(mean, mean_off),
+                            at<T>(variance, variance_off));
   });
 }
 
@@ -166,11 +168,12 @@ NEEDLE_EXPORT int32_t needle_batch_norm_backward(const void* g, double g_off, co
                                                  void* dweight, double dweight_off, void* dbias,
                                                  double dbias_off, int32_t dtypes, double,
                                                  const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
     const Given<T> given{at<T>(mean, mean_off), at<T>(variance, variance_off), at<T>(weight, weight_off),
                          at<T>(bias, bias_off)};
-    return batch_norm_backward(desc, at<T>(g, g_off), at<T>(x, x_off), given, at<T>(dx, dx_off),
+    return batch_norm_backward(desc, at<S>(g, g_off), at<S>(x, x_off), given, at<S>(dx, dx_off),
                                at<T>(dweight, dweight_off), at<T>(dbias, dbias_off));
   });
 }
@@ -180,11 +183,12 @@ NEEDLE_EXPORT int32_t needle_batch_norm_eval(const void* x, double x_off, const 
                                              double weight_off, const void* bias, double bias_off, void* y,
                                              double y_off, int32_t dtypes, double,
                                              const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
     const Given<T> given{at<T>(mean, mean_off), at<T>(variance, variance_off), at<T>(weight, weight_off),
                          at<T>(bias, bias_off)};
-    return batch_norm_eval(desc, at<T>(x, x_off), given, at<T>(y, y_off));
+    return batch_norm_eval(desc, at<S>(x, x_off), given, at<S>(y, y_off));
   });
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "arena.h"
 #include "elementwise.h"
+#include "halves.h"
 #include "reduce.h"
 
 namespace needle {
@@ -31,24 +32,27 @@ struct Grouped {
   }
 };
 
-template <typename T, int V, typename F>
-__global__ void apply_channels(const T* g, const T* x, T* y, uint32_t n, Grouped by,
-                               const Channel<T>* channels, F f) {
+template <typename S, int V, typename F>
+__global__ void apply_channels(const S* g, const S* x, S* y, uint32_t n, Grouped by,
+                               const Channel<ComputedType<S>>* channels, F f) {
+  typedef Vector<S, V> Lanes;
   const uint32_t step = gridDim.x * blockDim.x;
   for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
-    const Channel<T>* const c = channels + by.channel(i * V);
-    const Vector<T, V> a = reinterpret_cast<const Vector<T, V>*>(x)[i];
-    const Vector<T, V> b = g ? reinterpret_cast<const Vector<T, V>*>(g)[i] : a;
-    Vector<T, V> out;
-    for (int lane = 0; lane < V; lane++) out.lane[lane] = f(b.lane[lane], a.lane[lane], c[lane * by.step]);
-    reinterpret_cast<Vector<T, V>*>(y)[i] = out;
+    const Channel<ComputedType<S>>* const c = channels + by.channel(i * V);
+    const Lanes a = reinterpret_cast<const Lanes*>(x)[i];
+    const Lanes b = g ? reinterpret_cast<const Lanes*>(g)[i] : a;
+    Lanes out;
+    for (int lane = 0; lane < V; lane++) {
+      round_to(f(value_of(b.lane[lane]), value_of(a.lane[lane]), c[lane * by.step]), &out.lane[lane]);
+    }
+    reinterpret_cast<Lanes*>(y)[i] = out;
   }
 }
 
 // y = f(g, x, channel) for all elements.
 template <typename T, typename F>
-int32_t apply_grouped(const T* g, const T* x, T* y, const Grouping& s, const Channel<T>* channels,
-                      const F& f) {
+int32_t apply_grouped(const T* g, const T* x, T* y, const Grouping& s,
+                      const Channel<ComputedType<T>>* channels, const F& f) {
   if (s.elements == 0) return kOk;
   Grouped by;
   constexpr int V = vector_lanes<T>();
@@ -65,7 +69,7 @@ int32_t apply_grouped(const T* g, const T* x, T* y, const Grouping& s, const Cha
   const int64_t units = s.elements / unit, most = kMost / unit;
   for (int64_t u = 0; u < units; u += most) {
     const int64_t n = std::min(most, units - u) * unit, at = u * unit;
-    const Channel<T>* const own = channels + (s.per_sample ? u * s.per_sample : 0);
+    const Channel<ComputedType<T>>* const own = channels + (s.per_sample ? u * s.per_sample : 0);
     const T* const from = g ? g + at : nullptr;
     if (whole) {
       NEEDLE_LAUNCH((apply_channels<T, V, F>), grid_for(n / V), kThreads, 0, stream(), from, x + at, y + at,
@@ -100,17 +104,18 @@ struct Backward {
 // --- Reductions (see reduce.h) ---
 
 // Mean and squared deviations, kept as they are.
-template <typename T>
+template <typename S>
 struct Statistics {
+  typedef ComputedType<S> T;
   typedef T Item;
   typedef RunningMoments<T> Part;
   typedef Moments Total;
   typedef NoSetting Setting;
-  const T* x;
+  const S* x;
   Moments* moments;
 
   NEEDLE_DEVICE NoSetting setting(int64_t) const { return {}; }
-  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return x[offset]; }
+  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return value_of(x[offset]); }
   NEEDLE_DEVICE Part start() const { return {0, 0, 0}; }
   NEEDLE_DEVICE void add(Part& part, const T (&item)[kRun], int n) const { part.add(item, n); }
   NEEDLE_DEVICE Moments total(const Part& part) const { return part.total(); }
@@ -146,20 +151,21 @@ NEEDLE_DEVICE void add_pairs(Dots& part, const Pair<T> (&item)[kRun], int n) {
 }
 
 // Of each channel; with relu not where the result was 0.
-template <typename T>
+template <typename S>
 struct ChannelDots {
+  typedef ComputedType<S> T;
   typedef Pair<T> Item;
   typedef Dots Part;
   typedef Dots Total;
   typedef Channel<T> Setting;
-  const T *g, *x;
+  const S *g, *x;
   const Channel<T>* channels;
   bool relu;
   Dots* dots;
 
   NEEDLE_DEVICE Channel<T> setting(int64_t i) const { return channels[i]; }
   NEEDLE_DEVICE Pair<T> load(int64_t offset, int64_t, const Channel<T>& c) const {
-    const T d = x[offset] - c.mean, here = g[offset];
+    const T d = value_of(x[offset]) - c.mean, here = value_of(g[offset]);
     return {relu && d * c.scale + c.shift <= 0 ? T(0) : here, d};
   }
   NEEDLE_DEVICE Dots start() const { return {0, 0}; }

@@ -4,8 +4,8 @@
 // once, in an order of additions that does not depend on timing.
 #include <type_traits>
 
+#include "halves.h"
 #include "reduce.h"
-#include "elementwise.h"
 
 namespace needle {
 namespace {
@@ -68,6 +68,13 @@ int32_t with_lanes(const Images& s, const T* a, const T* b, const F& f) {
   return whole ? f(std::integral_constant<int, V>()) : f(std::integral_constant<int, 1>());
 }
 
+template <typename S, int V>
+NEEDLE_DEVICE Vector<S, V> rounded(const ComputedType<S> (&x)[V]) {
+  Vector<S, V> y;
+  for (int lane = 0; lane < V; lane++) round_to(x[lane], &y.lane[lane]);
+  return y;
+}
+
 // Outputs [first, last] of an axis.
 struct Span {
   int first, last;
@@ -84,24 +91,20 @@ struct Taps {
   }
 };
 
-template <typename T>
-NEEDLE_DEVICE T lowest() {
-  return T(-INFINITY);
-}
-
-template <typename T, int V>
+template <typename S, int V>
 struct MaxPool {
+  typedef ComputedType<S> T;
   Taps v, u;
   int units;
-  const Vector<T, V>* x;
-  Vector<T, V>* y;
+  const Vector<S, V>* x;
+  Vector<S, V>* y;
   int64_t* indices;
 
   NEEDLE_DEVICE void operator()(int64_t image, int p, int q, int unit, int64_t at) const {
-    const Vector<T, V>* const from = x + image * v.size * u.size * units + unit;
-    Vector<T, V> best;
+    const Vector<S, V>* const from = x + image * v.size * u.size * units + unit;
+    T largest[V];
     int index[V];
-    for (int lane = 0; lane < V; lane++) best.lane[lane] = lowest<T>(), index[lane] = -1;
+    for (int lane = 0; lane < V; lane++) largest[lane] = T(-INFINITY), index[lane] = -1;
     for (int i = 0; i < v.kernel; i++) {
       const int h = p * v.stride - v.pad + i * v.dilation;
       if (h < 0 || h >= v.size) continue;
@@ -109,43 +112,46 @@ struct MaxPool {
         const int w = q * u.stride - u.pad + j * u.dilation;
         if (w < 0 || w >= u.size) continue;
         const int pixel = h * u.size + w;
-        const Vector<T, V> value = from[int64_t(pixel) * units];
+        const Vector<S, V> value = from[int64_t(pixel) * units];
         for (int lane = 0; lane < V; lane++) {
-          const T here = value.lane[lane];
-          if (index[lane] >= 0 && !(here > best.lane[lane]) && here == here) continue;
-          best.lane[lane] = here;
+          const T here = value_of(value.lane[lane]);
+          if (index[lane] >= 0 && !(here > largest[lane]) && here == here) continue;
+          largest[lane] = here;
           index[lane] = pixel;
         }
       }
     }
+    Vector<S, V> best;
+    for (int lane = 0; lane < V; lane++) round_to(largest[lane], &best.lane[lane]);
     y[at] = best;
     for (int lane = 0; lane < V; lane++) indices[at * V + lane] = index[lane];
   }
 };
 
 // Every element asks the windows over it whether it was their largest.
-template <typename T, int V>
+template <typename S, int V>
 struct MaxPoolBackward {
+  typedef ComputedType<S> T;
   Taps v, u;
   int units;
-  const Vector<T, V>* g;
+  const Vector<S, V>* g;
   const int64_t* indices;
-  Vector<T, V>* dx;
+  Vector<S, V>* dx;
 
   NEEDLE_DEVICE void operator()(int64_t image, int h, int w, int unit, int64_t at) const {
     const Span rows = v.over(h), columns = u.over(w);
     const int64_t start = image * v.outputs * u.outputs * units + unit, pixel = h * u.size + w;
-    Vector<T, V> sum = {};
+    T sum[V] = {};
     for (int p = rows.first; p <= rows.last; p++) {
       for (int q = columns.first; q <= columns.last; q++) {
         const int64_t from = start + int64_t(p * u.outputs + q) * units;
-        const Vector<T, V> grad = g[from];
+        const Vector<S, V> grad = g[from];
         for (int lane = 0; lane < V; lane++) {
-          if (indices[from * V + lane] == pixel) sum.lane[lane] += grad.lane[lane];
+          if (indices[from * V + lane] == pixel) sum[lane] += value_of(grad.lane[lane]);
         }
       }
     }
-    dx[at] = sum;
+    dx[at] = rounded<S, V>(sum);
   }
 };
 
@@ -188,66 +194,69 @@ struct Averaging {
   }
 };
 
-template <typename T, int V>
+template <typename S, int V>
 struct Average {
+  typedef ComputedType<S> T;
   Averaging a;
   int units;
-  const Vector<T, V>* x;
-  Vector<T, V>* y;
+  const Vector<S, V>* x;
+  Vector<S, V>* y;
 
   NEEDLE_DEVICE void operator()(int64_t image, int p, int q, int unit, int64_t at) const {
-    const Vector<T, V>* const from = x + image * a.v.size * a.u.size * units + unit;
+    const Vector<S, V>* const from = x + image * a.v.size * a.u.size * units + unit;
     const Axis::Window rows = a.v.window(p), columns = a.u.window(q);
-    Vector<T, V> sum = {};
+    T sum[V] = {};
     for (int h = rows.begin; h < rows.end; h++) {
       for (int w = columns.begin; w < columns.end; w++) {
-        const Vector<T, V> value = from[int64_t(h * a.u.size + w) * units];
-        for (int lane = 0; lane < V; lane++) sum.lane[lane] += value.lane[lane];
+        const Vector<S, V> value = from[int64_t(h * a.u.size + w) * units];
+        for (int lane = 0; lane < V; lane++) sum[lane] += value_of(value.lane[lane]);
       }
     }
     const bool empty = rows.begin >= rows.end || columns.begin >= columns.end;
     const T divisor = empty ? T(1) : a.divisor<T>(rows, columns);
-    for (int lane = 0; lane < V; lane++) sum.lane[lane] /= divisor;
-    y[at] = sum;
+    for (int lane = 0; lane < V; lane++) sum[lane] /= divisor;
+    y[at] = rounded<S, V>(sum);
   }
 };
 
-template <typename T, int V>
+template <typename S, int V>
 struct AverageBackward {
+  typedef ComputedType<S> T;
   Averaging a;
   int units;
-  const Vector<T, V>* g;
-  Vector<T, V>* dx;
+  const Vector<S, V>* g;
+  Vector<S, V>* dx;
 
   NEEDLE_DEVICE void operator()(int64_t image, int h, int w, int unit, int64_t at) const {
-    const Vector<T, V>* const from = g + image * a.v.outputs * a.u.outputs * units + unit;
+    const Vector<S, V>* const from = g + image * a.v.outputs * a.u.outputs * units + unit;
     const Span rows = a.v.over(h), columns = a.u.over(w);
-    Vector<T, V> sum = {};
+    T sum[V] = {};
     for (int p = rows.first; p <= rows.last; p++) {
       const Axis::Window tall = a.v.window(p);
       for (int q = columns.first; q <= columns.last; q++) {
         const T divisor = a.divisor<T>(tall, a.u.window(q));
-        const Vector<T, V> grad = from[int64_t(p * a.u.outputs + q) * units];
-        for (int lane = 0; lane < V; lane++) sum.lane[lane] += grad.lane[lane] / divisor;
+        const Vector<S, V> grad = from[int64_t(p * a.u.outputs + q) * units];
+        for (int lane = 0; lane < V; lane++) sum[lane] += value_of(grad.lane[lane]) / divisor;
       }
     }
-    dx[at] = sum;
+    dx[at] = rounded<S, V>(sum);
   }
 };
 
 // The mean of whole images, by the reductions of reduce.h: many threads share a channel.
-template <typename T>
+template <typename S>
 struct ImageMean {
+  typedef ComputedType<S> T;
   typedef T Item;
   typedef double Part;
   typedef double Total;
   typedef NoSetting Setting;
-  const T* x;
-  T* y;
+  const S* x;
+  S* y;
   double count;
 
   NEEDLE_DEVICE NoSetting setting(int64_t) const { return {}; }
-  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return x[offset]; }
+  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return value_of(x[offset]); }
   NEEDLE_DEVICE double start() const { return 0; }
   NEEDLE_DEVICE void add(double& part, const T (&item)[kRun], int n) const {
     T sum = 0;
@@ -256,7 +265,7 @@ struct ImageMean {
   }
   NEEDLE_DEVICE double total(double part) const { return part; }
   static NEEDLE_DEVICE double merge(double a, double b) { return a + b; }
-  NEEDLE_DEVICE void store(int64_t i, double sum) const { y[i] = T(sum / count); }
+  NEEDLE_DEVICE void store(int64_t i, double sum) const { round_to(T(sum / count), &y[i]); }
 };
 
 template <typename T>
@@ -316,7 +325,7 @@ NEEDLE_EXPORT int32_t needle_max_pool2d(const void* x, double x_off, void* y, do
                                         double indices_off, int32_t dtypes, double,
                                         const double* desc) noexcept {
   const Images s(desc, desc[16] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     const T* const from = at<T>(x, x_off);
     T* const to = at<T>(y, y_off);
@@ -338,7 +347,7 @@ NEEDLE_EXPORT int32_t needle_max_pool2d_backward(const void* g, double g_off, co
                                                  double indices_off, void* dx, double dx_off, int32_t dtypes,
                                                  double, const double* desc) noexcept {
   const Images s(desc, desc[16] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     const T* const from = at<T>(g, g_off);
     T* const to = at<T>(dx, dx_off);
@@ -359,7 +368,7 @@ NEEDLE_EXPORT int32_t needle_max_pool2d_backward(const void* g, double g_off, co
 NEEDLE_EXPORT int32_t needle_avg_pool2d(const void* x, double x_off, void* y, double y_off, int32_t dtypes,
                                         double, const double* desc) noexcept {
   const Images s(desc, desc[16] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return average(s, strided_windows(s, desc), at<T>(x, x_off), at<T>(y, y_off));
   });
@@ -368,7 +377,7 @@ NEEDLE_EXPORT int32_t needle_avg_pool2d(const void* x, double x_off, void* y, do
 NEEDLE_EXPORT int32_t needle_avg_pool2d_backward(const void* g, double g_off, void* dx, double dx_off,
                                                  int32_t dtypes, double, const double* desc) noexcept {
   const Images s(desc, desc[16] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return average_backward(s, strided_windows(s, desc), at<T>(g, g_off), at<T>(dx, dx_off));
   });
@@ -377,7 +386,7 @@ NEEDLE_EXPORT int32_t needle_avg_pool2d_backward(const void* g, double g_off, vo
 NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d(const void* x, double x_off, void* y, double y_off,
                                                  int32_t dtypes, double, const double* desc) noexcept {
   const Images s(desc, desc[6] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     if (s.P == 1 && s.Q == 1) return image_mean(s, at<T>(x, x_off), at<T>(y, y_off));
     return average(s, adaptive_windows(s), at<T>(x, x_off), at<T>(y, y_off));
@@ -388,7 +397,7 @@ NEEDLE_EXPORT int32_t needle_adaptive_avg_pool2d_backward(const void* g, double 
                                                           double dx_off, int32_t dtypes, double,
                                                           const double* desc) noexcept {
   const Images s(desc, desc[6] != 0);
-  return with_float(main_dtype(dtypes), [&](auto zero) {
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
     typedef decltype(zero) T;
     return average_backward(s, adaptive_windows(s), at<T>(g, g_off), at<T>(dx, dx_off));
   });

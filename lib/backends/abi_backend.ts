@@ -5,7 +5,7 @@
 import { tensorArguments } from "../abi.ts";
 import type { Backend, ElementwiseKernel, Operand, OpKernel } from "../backend.ts";
 import type { DeviceReport } from "../device.ts";
-import { isHalf } from "../dtype.ts";
+import { type DType, isHalf } from "../dtype.ts";
 import { broadcastStrides, coalesce, isSingle, numel } from "../shape.ts";
 import { rawChannelsLast, rawContiguous } from "../dispatch.ts";
 import type { ElementwiseOp, KernelOp } from "../ops/op.ts";
@@ -42,11 +42,15 @@ export abstract class AbiBackend implements Backend {
   abstract readonly name: string;
   /** How generated code writes a base pointer that is null. */
   protected readonly none: string = "null";
-  /** Whether the library takes half types in elementwise functions, and in ops that say so (they may decline). */
-  protected readonly halves: { readonly elementwise: boolean; readonly kernels: boolean } = {
-    elementwise: false,
-    kernels: false,
-  };
+  /**
+   * Whether the library takes half types in elementwise functions, in ops that say `halves` (they may decline), and in
+   * the tensors that ops list as `gpuHalves`.
+   */
+  protected readonly halves: {
+    readonly elementwise: boolean;
+    readonly kernels: boolean;
+    readonly listed: boolean;
+  } = { elementwise: false, kernels: false, listed: false };
   /** Whether kernels read an input of `op.single` that is one element; otherwise it is expanded for them. */
   protected readonly takesSingle: boolean = true;
 
@@ -137,8 +141,13 @@ export abstract class AbiBackend implements Backend {
     ) => boolean;
     const orders = op.inputs.map((name) => orderOf(op, name, this.takesSingle));
     const takesHalves = op.halves && this.halves.kernels;
+    const listed = this.halves.listed
+      ? [...inputs, ...outputs].map((name) => op.gpuHalves.includes(name))
+      : [];
     const kernel: OpKernel = (ins, outs, attrs) => {
-      if (!takesHalves && hasHalf(ins, outs)) return halfKernel(kernel, op, ins, outs, attrs);
+      if (!takesHalves && hasHalf(ins, outs) && !isListed(listed, ins, outs)) {
+        return halfKernel(kernel, op, ins, outs, attrs);
+      }
       const ready = prepare(orders, ins);
       const code = (ready[0] ?? outs[0]!)._code | op.extraDTypes(ready, outs);
       const first = outs[0] ?? ready[0]!;
@@ -167,6 +176,23 @@ function hasHalf(ins: readonly (Tensor | null)[], outs: readonly Tensor[]): bool
   for (let i = 0; i < ins.length; i++) if (ins[i] !== null && isHalf(ins[i]!.dtype)) return true;
   for (let i = 0; i < outs.length; i++) if (isHalf(outs[i]!.dtype)) return true;
   return false;
+}
+
+/** Whether all that are half types are `listed` (inputs, then outputs), and all listed ones have one dtype. */
+function isListed(
+  listed: readonly boolean[],
+  ins: readonly (Tensor | null)[],
+  outs: readonly Tensor[],
+): boolean {
+  let half: DType | null = null;
+  for (let i = 0; i < listed.length; i++) {
+    const t = i < ins.length ? ins[i]! : outs[i - ins.length]!;
+    if (t === null) continue;
+    if (!listed[i]) {
+      if (isHalf(t.dtype)) return false;
+    } else if (t.dtype !== (half ??= t.dtype)) return false;
+  }
+  return half !== null;
 }
 
 /** How a kernel reads an input: any strides, row-major, channels-last, or row-major unless it is one element. */

@@ -35,7 +35,7 @@ export class NativeLibrary extends AbiBackend {
     this.name = name;
     this.path = path;
     this.#host = host;
-    this.halves = { elementwise: host, kernels: true };
+    this.halves = { elementwise: host, kernels: true, listed: !host };
     this.takesSingle = host;
     if (host) {
       this.fused = this.#fusedKernel();

@@ -90,6 +90,7 @@ const batchNorm: TypedKernelOp<BatchNormAttrs> = kernel({
   inputs: ["x"],
   optional: ["weight", "bias"],
   outputs: ["y", "mean", "variance"],
+  gpuHalves: ["x", "y"],
   infer: ({ x, weight, bias }, a: BatchNormAttrs) => {
     const shape = [x.shape[a.axis]!], dtype = statsDType(x.dtype);
     checkInputs("batchNorm", x, shape, { weight, bias });
@@ -141,6 +142,7 @@ const batchNormStats: TypedKernelOp<BatchNormAttrs> = kernel({
   doc: "mean and (biased) variance of each channel",
   inputs: ["x"],
   outputs: ["mean", "variance"],
+  gpuHalves: ["x"],
   infer: ({ x }, a: BatchNormAttrs) => {
     const per = { shape: [x.shape[a.axis]!], dtype: statsDType(x.dtype) };
     checkInputs("batchNorm", x, per.shape, {});
@@ -182,6 +184,7 @@ const batchNormBackward: TypedKernelOp<BatchNormAttrs> = kernel({
   inputs: ["g", "x", "mean", "variance"],
   optional: ["weight", "bias"],
   outputs: ["dx", "dweight", "dbias"],
+  gpuHalves: ["g", "x", "dx"],
   single: ["g"],
   infer: ({ x }, a: BatchNormAttrs) => {
     const per = { shape: [x.shape[a.axis]!], dtype: statsDType(x.dtype) };
@@ -210,6 +213,7 @@ const batchNormEval: TypedKernelOp<GivenBatchNormAttrs> = kernel({
   inputs: ["x", "mean", "variance"],
   optional: ["weight", "bias"],
   outputs: ["y"],
+  gpuHalves: ["x", "y"],
   infer: ({ x, mean, variance, weight, bias }, a: GivenBatchNormAttrs) => {
     checkInputs("batchNorm", x, [x.shape[a.axis]!], { mean, variance, weight, bias });
     return [{ shape: x.shape, dtype: x.dtype }];

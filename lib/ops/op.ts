@@ -173,6 +173,8 @@ export interface KernelOp {
   readonly mutates: readonly string[];
   /** Native libraries may take float16 and bfloat16 (summing in float32, rounding once), or decline a call. */
   readonly halves: boolean;
+  /** Tensors that kernels on GPUs take as float16 or bfloat16, all of one dtype, where no other tensor is a half. */
+  readonly gpuHalves: readonly string[];
   readonly infer: (
     inputs: readonly (Tensor | null)[],
     attrs: never,
@@ -229,6 +231,7 @@ export interface KernelDef<
   readonly single?: readonly (I | Opt)[];
   readonly mutates?: readonly I[];
   readonly halves?: boolean;
+  readonly gpuHalves?: readonly (I | Opt | O | X)[];
   /** Checks the inputs (they arrive in the order of `inputs`, then `optional`) and sizes the results. */
   readonly infer: (
     inputs: Named<Tensor, I> & Named<Tensor | null, Opt>,
@@ -319,6 +322,7 @@ export function kernel<
     single: def.single ?? [],
     mutates: def.mutates ?? [],
     halves: def.halves ?? false,
+    gpuHalves: def.gpuHalves ?? [],
     infer: (ins, attrs) => def.infer(nameInputs(ins) as In, attrs),
     descriptor: (ins, outs, attrs) =>
       def.descriptor(nameInputs(ins) as In, nameResults(outs) as Out, attrs),

@@ -180,6 +180,7 @@ const maxPool2d: TypedKernelOp<PoolAttrs> = kernel({
     "the largest element of each window (NaN wins, the first of equals), and its position h * W + w",
   inputs: ["x"],
   outputs: ["y", "indices"],
+  gpuHalves: ["x", "y"],
   infer: ({ x }, a: PoolAttrs) => {
     checkImages("maxPool2d", x);
     const from = images(x, a), [h, w] = pooledSize("maxPool2d", from, a);
@@ -225,6 +226,7 @@ const maxPool2dBackward: TypedKernelOp<PoolAttrs> = kernel({
   doc: "the adjoint of maxPool2d: g added up at the positions that the maxima came from",
   inputs: ["g", "indices"],
   outputs: ["dx"],
+  gpuHalves: ["g", "dx"],
   infer: ({ g }, a: PoolAttrs) => {
     const [h, w] = a.size;
     return [{ shape: shapeOf({ ...images(g, a), h, w }, a), dtype: g.dtype }];
@@ -258,6 +260,7 @@ const avgPool2d: TypedKernelOp<PoolAttrs> = kernel({
   doc: "the mean of each window",
   inputs: ["x"],
   outputs: ["y"],
+  gpuHalves: ["x", "y"],
   infer: ({ x }, a: PoolAttrs) => {
     checkImages("avgPool2d", x);
     const from = images(x, a), [h, w] = pooledSize("avgPool2d", from, a);
@@ -280,6 +283,7 @@ const avgPool2dBackward: TypedKernelOp<PoolAttrs> = kernel({
   doc: "the adjoint of avgPool2d: g spread evenly over its windows",
   inputs: ["g"],
   outputs: ["dx"],
+  gpuHalves: ["g", "dx"],
   infer: ({ g }, a: PoolAttrs) => {
     const [h, w] = a.size;
     return [{ shape: shapeOf({ ...images(g, a), h, w }, a), dtype: g.dtype }];
@@ -301,6 +305,7 @@ const adaptiveAvgPool2d: TypedKernelOp<AdaptiveAttrs> = kernel({
   doc: "means over windows that divide x into `output` parts along each dim, as evenly as can be",
   inputs: ["x"],
   outputs: ["y"],
+  gpuHalves: ["x", "y"],
   infer: ({ x }, a: AdaptiveAttrs) => {
     checkImages("adaptiveAvgPool2d", x);
     const from = images(x, a), [h, w] = a.output;
@@ -328,6 +333,7 @@ const adaptiveAvgPool2dBackward: TypedKernelOp<AdaptiveAttrs> = kernel({
   doc: "the adjoint of adaptiveAvgPool2d: g spread evenly over its windows ",
   inputs: ["g"],
   outputs: ["dx"],
+  gpuHalves: ["g", "dx"],
   infer: ({ g }, a: AdaptiveAttrs) => {
     const [h, w] = a.size;
     return [{ shape: shapeOf({ ...images(g, a), h, w }, a), dtype: g.dtype }];

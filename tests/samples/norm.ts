@@ -11,6 +11,8 @@ interface Batch {
   readonly affine: boolean;
   readonly large?: boolean;
   readonly half?: boolean;
+  /** A half x beside float32 statistics and parameters. */
+  readonly mixed?: boolean;
 }
 
 const batches: readonly Batch[] = [
@@ -22,6 +24,8 @@ const batches: readonly Batch[] = [
   { x: [2, 1, 2, 2], axis: 1, affine: false },
   { x: [0, 3, 2, 2], axis: 1, affine: true },
   { x: [3, 4, 2], axis: 1, affine: true, half: true },
+  { x: [3, 5, 2, 3], axis: 1, affine: true, mixed: true },
+  { x: [2, 3, 3, 16], axis: 3, affine: true, mixed: true },
   { x: [37, 67], axis: 1, affine: true, large: true },
   { x: [3, 5, 13, 11], axis: 1, affine: true, large: true },
   { x: [3, 13, 11, 35], axis: 3, affine: true, large: true },
@@ -29,10 +33,12 @@ const batches: readonly Batch[] = [
   { x: [16, 32, 16, 16], axis: 1, affine: true, large: true },
 ];
 
-function trait(c: { large?: boolean; half?: boolean }): Partial<OpSample> {
+function trait(
+  c: { large?: boolean; half?: boolean; mixed?: boolean },
+): Partial<OpSample> {
   return {
     ...(c.large ? { large: true } : {}),
-    ...(c.half ? { dtypes: ["float16", "bfloat16"] } : {}),
+    ...(c.half || c.mixed ? { dtypes: ["float16", "bfloat16"] } : {}),
   };
 }
 
@@ -43,13 +49,21 @@ function both(rows: (relu: boolean) => OpSample[]): OpSample[] {
   return [...rows(false), ...rows(true).map((s) => ({ ...s, large: true }))];
 }
 
+/** The dtype of what stands beside x. */
+function beside(c: Batch): { dtype?: "float32" } {
+  return c.mixed ? { dtype: "float32" } : {};
+}
+
 function perChannel(c: Batch): TensorSpec | null {
-  return c.affine ? { shape: [c.x[c.axis]!] } : null;
+  return c.affine ? { shape: [c.x[c.axis]!], ...beside(c) } : null;
 }
 
 function statistics(c: Batch): [TensorSpec, TensorSpec] {
   const shape = [c.x[c.axis]!];
-  return [{ shape, range: [-0.5, 0.5] }, { shape, range: positive }];
+  return [
+    { shape, range: [-0.5, 0.5], ...beside(c) },
+    { shape, range: positive, ...beside(c) },
+  ];
 }
 
 function attrs(c: Batch, relu: boolean): object {

@@ -5,6 +5,8 @@ import type { OpSample, TensorSpec } from "./sample.ts";
 
 type Sizes = readonly [number, number];
 
+const halves = ["float16", "bfloat16"] as const;
+
 interface Case {
   /** N, C, H, W. */
   readonly x: readonly [number, number, number, number];
@@ -16,6 +18,7 @@ interface Case {
   readonly countIncludePad?: boolean;
   readonly divisorOverride?: number;
   readonly large?: boolean;
+  readonly half?: boolean;
 }
 
 const cases: readonly Case[] = [
@@ -27,6 +30,8 @@ const cases: readonly Case[] = [
   { x: [1, 2, 6, 5], kernel: [3, 3], stride: [2, 2], padding: [1, 1], ceilMode: true },
   { x: [1, 1, 5, 5], kernel: [2, 3], stride: [2, 2], divisorOverride: 5 },
   { x: [0, 2, 4, 4], kernel: [2, 2] },
+  { x: [2, 3, 5, 4], kernel: [3, 2], stride: [2, 1], padding: [1, 1], half: true },
+  { x: [1, 16, 4, 5], kernel: [3, 3], stride: [1, 2], half: true },
   { x: [2, 35, 9, 8], kernel: [2, 2], large: true },
   { x: [2, 32, 12, 12], kernel: [3, 3], stride: [2, 2], padding: [1, 1], large: true },
 ];
@@ -81,6 +86,7 @@ function rows(
         channelsLast,
       },
       ...(c.large ? { large: true } : {}),
+      ...(c.half ? { dtypes: halves } : {}),
     }))
   );
 }
@@ -129,7 +135,7 @@ const ties: OpSample = {
 };
 
 function adaptive(): OpSample[] {
-  const sizes: readonly [Images, Sizes, boolean][] = [
+  const sizes: readonly [Images, Sizes, boolean | "half"][] = [
     [[2, 3, 4, 6], [2, 3], false],
     [[1, 2, 5, 7], [3, 4], false],
     [[1, 2, 3, 2], [5, 4], false],
@@ -137,12 +143,15 @@ function adaptive(): OpSample[] {
     [[1, 1, 1, 1], [1, 1], false],
     [[0, 2, 3, 3], [1, 1], false],
     [[2, 35, 7, 5], [3, 3], true],
+    [[2, 8, 5, 4], [3, 2], "half"],
+    [[2, 8, 3, 4], [1, 1], "half"],
   ];
   return sizes.flatMap(([x, output, large]) =>
     [false, true].map((channelsLast) => ({
       inputs: [{ shape: ordered(x, channelsLast) }],
       attrs: { size: x.slice(2), output, channelsLast },
-      ...(large ? { large } : {}),
+      ...(large === true ? { large } : {}),
+      ...(large === "half" ? { dtypes: halves } : {}),
     }))
   );
 }
