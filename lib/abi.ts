@@ -51,10 +51,11 @@ export function opNumber(op: NativeOp): number {
   return numbers.get(op)!;
 }
 
-/** The FFI signature of `needle_fused`. */
-export function fusedSignature(): Deno.ForeignFunction {
+/** The FFI signature of `needle_fused`, as {@linkcode signature} has that of an op. */
+export function fusedSignature(host: boolean): Deno.ForeignFunction {
+  const base = host ? "buffer" : "pointer";
   const parameters: Deno.NativeType[] = [];
-  for (let i = 0; i < fusedInputs + fusedOutputs; i++) parameters.push("buffer", "f64");
+  for (let i = 0; i < fusedInputs + fusedOutputs; i++) parameters.push(base, "f64");
   return { parameters: [...parameters, "buffer"], result: "i32" };
 }
 

@@ -46,6 +46,8 @@ export interface Backend {
   read(memory: object, byteOffset: number, bytes: number): Uint8Array;
   /** Copies `data` into a storage's memory. */
   write(memory: object, byteOffset: number, data: Uint8Array): void;
+  /** Copies from one storage's memory to another's, where that needs no detour over the host. */
+  copy?(to: object, toOffset: number, from: object, fromOffset: number, bytes: number): void;
   /** Waits for pending work. */
   synchronize(): void;
   /** Sets the thread count. */

@@ -1,6 +1,7 @@
 // Lazy evaluation of elementwise ops: results of large ones stay pending expressions until somebody reads their
-// memory; then the whole expression runs in one pass, tile by tile in L1 cache (csrc/cpu/fused.cpp), and only what
-// others still need of it is written. Read lib/dispatch.ts first (who defers) and lib/storage.ts (who asks).
+// memory; then the whole expression runs in one pass, tile by tile in L1 cache (csrc/cpu/fused.cpp) or in the registers
+// of a GPU (csrc/cuda/fused.cu), and only what others still need of it is written. Read lib/dispatch.ts
+// first (who defers) and lib/storage.ts (who asks).
 //
 // The rules:
 // - Pending is a property of the storage: handles and views on it are ordinary tensors, and reading the memory of any
@@ -22,7 +23,7 @@ import { type Layout, makeTensor } from "./tensor/base.ts";
 import { opNumber } from "./abi.ts";
 import { env } from "./env.ts";
 
-/** Limits of a program; csrc/cpu/fused.cpp has the same. */
+/** Limits of a program; csrc/cpu/fused.cpp and csrc/cuda/fused.cu have the same. */
 export const fusedInputs = 8, fusedOutputs = 4;
 const largestSteps = 16;
 
@@ -58,6 +59,8 @@ export interface FusedProgram {
   readonly inputStarts: number[];
   /** Base pointers of the outputs, then null. */
   readonly outputs: (Memory | null)[];
+  /** Their first elements. */
+  readonly outputStarts: number[];
   /** The program in the layout that csrc/cpu/fused.cpp documents. */
   readonly descriptor: Float64Array;
 }
@@ -66,6 +69,7 @@ const program: FusedProgram = {
   inputs: new Array<Memory | null>(fusedInputs).fill(null),
   inputStarts: new Array<number>(fusedInputs).fill(0),
   outputs: new Array<Memory | null>(fusedOutputs).fill(null),
+  outputStarts: new Array<number>(fusedOutputs).fill(0),
   descriptor: new Float64Array(5 + fusedInputs + 2 * 3 * largestSteps * 2 + 6 * largestSteps),
 };
 
@@ -318,7 +322,10 @@ function encode(steps: readonly Expression[], outputs: readonly Expression[]): v
     tileOf[j] = k >= 0 ? -1 - k : (toBool(e) ? undefined : free.pop()) ?? tiles++;
     descriptor[at++] = tileOf[j]!;
   });
-  outputs.forEach((e, k) => program.outputs[k] = e.storage.memory);
+  outputs.forEach((e, k) => {
+    program.outputs[k] = e.storage.memory;
+    program.outputStarts[k] = startIn(e.storage, e.result);
+  });
   descriptor[0] = steps[0]!.n;
   descriptor[1] = codes.length;
   descriptor[2] = constants.length / 2;

@@ -27,6 +27,8 @@ export interface Allocator {
   watch(storage: Storage, block: Block): Lease | null;
   /** Ends the lease of a storage that was released by counting; its block is given back next. */
   unwatch(lease: Lease, block: Block): void;
+  /** Memory that begins where `block` does; without it every block that deferred work gets begins at offset 0. */
+  startOf?(block: Block): Memory;
   /** What is held. */
   counts(): MemoryCounts;
   /** How many blocks of which size wait in the pool, the largest first. */
@@ -311,10 +313,11 @@ export class Storage {
   reserve(): void {
     if (this.#block !== null) return;
     // Smaller blocks are cut from slabs and need not begin at offset 0.
-    const block = this.device.allocator.take(Math.max(this.bytes, largestPiece + 1));
+    const { allocator } = this.device;
+    const block = allocator.take(Math.max(this.bytes, largestPiece + 1));
     this.#block = block;
-    this.memory = block.memory;
-    this.#lease = this.device.allocator.watch(this, block);
+    this.memory = allocator.startOf?.(block) ?? block.memory;
+    this.#lease = allocator.watch(this, block);
   }
 
   /** The contents as they are now, for deferred work: it counts itself as a reader and as an owner. */
@@ -330,13 +333,13 @@ export class Storage {
     if (reading === null) return;
     this.#reading = null;
     if (reading.readers === 0) return;
-    const { device, bytes } = this;
+    const { device, bytes } = this, { backend } = device;
     const copy = new Storage(device, bytes);
-    device.backend.write(
-      copy.memory,
-      copy.base,
-      device.backend.read(this.memory, this.base, bytes),
-    );
+    if (backend.copy !== undefined) {
+      backend.copy(copy.memory, copy.base, this.memory, this.base, bytes);
+    } else {
+      backend.write(copy.memory, copy.base, backend.read(this.memory, this.base, bytes));
+    }
     copy.refs = reading.readers;
     this.refs -= reading.readers;
     reading.storage = copy;

@@ -23,6 +23,7 @@ function fakeSource(total: number): MemorySource & { taken: number[]; free: numb
     give(memory: object): void {
       source.free += (memory as { bytes: number }).bytes;
     },
+    at: (memory: object) => memory,
     total: () => total,
   };
   return source;

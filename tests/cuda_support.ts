@@ -1,7 +1,7 @@
 // Shared by the tests of the CUDA backend: the emulated GPU, guarded device memory, and functions that exist on the
 // emulation alone.
 
-import { cudaEmulated, type Device } from "../lib/device.ts";
+import { cuda, cudaEmulated, type Device } from "../lib/device.ts";
 import { libraryFileName, openSymbol } from "../lib/backends/loader.ts";
 import { buildFolder } from "../lib/backends/loader.ts";
 import { env } from "../lib/env.ts";
@@ -17,6 +17,16 @@ export function emulatedGpus(): Device[] {
   }
   console.warn(`not tested on ${device.name}: ${device.reason}`);
   return [];
+}
+
+/** The emulated GPU and the first real one, as far as there are; NEEDLE_REQUIRE=cuda wants the real one too. */
+export function testedGpus(): Device[] {
+  const real = cuda();
+  if (real.available) return [...emulatedGpus(), real];
+  if ((env("NEEDLE_REQUIRE") ?? []).includes(real.name)) {
+    throw new Error(`NEEDLE_REQUIRE names ${real.name}, but: ${real.reason}`);
+  }
+  return emulatedGpus();
 }
 
 const fence = 64;

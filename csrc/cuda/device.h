@@ -11,8 +11,8 @@
 
 namespace needle {
 
-// The stream of the calling thread's current device: everything is put there, in order. What was put off goes
-// first.
+// The calling thread's stream of its current device: everything is put there, in order. What was put off goes
+// first, so libraries that know the stream are called behind a call of this function.
 cudaStream_t stream();
 
 constexpr int kMaxDevices = 64;

@@ -310,6 +310,18 @@ NEEDLE_DEVICE_EXPORT(int32_t, read, const void* p, double offset, void* to, doub
   return finish("reading from the GPU");
 }
 
+// Copies within the device in stream order.
+NEEDLE_DEVICE_EXPORT(int32_t, copy, void* to, double to_offset, const void* from, double from_offset,
+                     double bytes) {
+  if (bytes > 0) {
+    NEEDLE_TRY(cudaMemcpyAsync(static_cast<char*>(to) + int64_t(to_offset),
+                               static_cast<const char*>(from) + int64_t(from_offset), size_t(bytes),
+                               cudaMemcpyDeviceToDevice, stream()),
+               "copying on the GPU");
+  }
+  return kOk;
+}
+
 // Copies to the device in stream order. `from` can be changed as soon as this returns.
 NEEDLE_DEVICE_EXPORT(int32_t, write, void* p, double offset, const void* from, double bytes) {
   Device& d = here();

@@ -20,6 +20,10 @@ const definitions = {
   needle_device_memory: { parameters: ["buffer"], result: "i32" },
   needle_device_read: { parameters: ["pointer", "f64", "buffer", "f64"], result: "i32" },
   needle_device_write: { parameters: ["pointer", "f64", "buffer", "f64"], result: "i32" },
+  needle_device_copy: {
+    parameters: ["pointer", "f64", "pointer", "f64", "f64"],
+    result: "i32",
+  },
   needle_device_synchronize: { parameters: [], result: "i32" },
   needle_device_libraries: { parameters: ["buffer", "f64"], result: "i32" },
 } as const;
@@ -130,6 +134,18 @@ class CudaBackend extends NativeLibrary implements MemorySource {
       bytes.length,
     );
     check(this.#runtime, status, `write ${bytes.length} bytes to ${this.name}`);
+  }
+
+  copy(to: object, toOffset: number, from: object, fromOffset: number, bytes: number): void {
+    this.select();
+    const [target, source] = [to, from] as [Deno.PointerObject, Deno.PointerObject];
+    const { needle_device_copy } = this.#runtime.symbols;
+    const status = needle_device_copy(target, toOffset, source, fromOffset, bytes);
+    check(this.#runtime, status, `copy ${bytes} bytes on ${this.name}`);
+  }
+
+  at(memory: object, offset: number): object {
+    return Deno.UnsafePointer.offset(memory as Deno.PointerObject, offset)!;
   }
 
   override synchronize(): void {

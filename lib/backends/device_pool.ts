@@ -2,7 +2,15 @@
 // freed blocks merge with their neighbours and are handed out again, best fit first. All work of a device runs in
 // one stream, so a block can be reused at once: whatever still reads it was started earlier.
 
-import type { Allocator, Block, CachedBlocks, Lease, MemoryCounts, Storage } from "../storage.ts";
+import type {
+  Allocator,
+  Block,
+  CachedBlocks,
+  Lease,
+  Memory,
+  MemoryCounts,
+  Storage,
+} from "../storage.ts";
 
 /** Where segments come from. */
 export interface MemorySource {
@@ -12,6 +20,8 @@ export interface MemorySource {
   give(memory: object): void;
   /** All bytes that the device has. */
   total(): number;
+  /** The memory that begins `offset` bytes into `memory`. */
+  at(memory: object, offset: number): object;
 }
 
 const unit = 512; // blocks are multiples, aligned accordingly
@@ -152,6 +162,10 @@ export class DevicePool implements Allocator {
     this.#live += piece.bytes;
     if (this.#live > this.#peak) this.#peak = this.#live;
     return piece;
+  }
+
+  startOf({ memory, base }: Block): Memory {
+    return base === 0 ? memory : this.#source().at(memory, base);
   }
 
   give(block: Block): void {

@@ -24,7 +24,7 @@ let block = new Float64Array(256);
 /** A library whose tensors are ArrayBuffers; cuda.ts derives the one with device memory from it. */
 export class NativeLibrary extends AbiBackend {
   readonly name: string;
-  readonly fused?: FusedKernel;
+  readonly fused: FusedKernel;
   protected readonly path: string;
   protected override readonly halves: AbiBackend["halves"];
   protected override readonly takesSingle: boolean;
@@ -37,8 +37,8 @@ export class NativeLibrary extends AbiBackend {
     this.#host = host;
     this.halves = { elementwise: host, kernels: true, listed: !host };
     this.takesSingle = host;
+    this.fused = this.#fusedKernel();
     if (host) {
-      this.fused = this.#fusedKernel();
       hostPool.alignToPages((memory) => askForLargePages(path, memory));
     }
     const threads = host ? env("NEEDLE_THREADS") : undefined;
@@ -64,9 +64,23 @@ export class NativeLibrary extends AbiBackend {
   #fusedKernel(): FusedKernel {
     let run: ((program: FusedProgram) => number) | null = null;
     return (program) => {
-      run ??= fusedCall(this.path);
+      run ??= this.#fusedCall();
       if (run(program) !== 0) this.fail({ name: "evaluate a fused expression" });
     };
+  }
+
+  /** A wrapper of `needle_fused`. */
+  #fusedCall(): (p: FusedProgram) => number {
+    const symbol = openSymbol(this.path, "needle_fused", fusedSignature(this.#host));
+    const args = [
+      ...Array.from({ length: fusedInputs }, (_, i) => `p.inputs[${i}], p.inputStarts[${i}]`),
+      ...Array.from({ length: fusedOutputs }, (_, i) => `p.outputs[${i}], p.outputStarts[${i}]`),
+    ];
+    const call = this.statement(`symbol(${args.join(", ")}, p.descriptor)`);
+    return new Function("symbol", "library", `return (p) => { ${call} return status; }`)(
+      symbol,
+      this,
+    );
   }
 
   read(memory: object, byteOffset: number, bytes: number): Uint8Array {
@@ -85,16 +99,6 @@ export class NativeLibrary extends AbiBackend {
     const { version, isa, threads, library } = libraryInfo(this.path);
     return { library: this.path, version: `${library} ${version}`, threads, isa };
   }
-}
-
-/** A wrapper of `needle_fused` for the library at `path`. */
-function fusedCall(path: string): (p: FusedProgram) => number {
-  const symbol = openSymbol(path, "needle_fused", fusedSignature());
-  const args = [
-    ...Array.from({ length: fusedInputs }, (_, i) => `p.inputs[${i}], p.inputStarts[${i}]`),
-    ...Array.from({ length: fusedOutputs }, (_, i) => `p.outputs[${i}], 0`),
-  ];
-  return new Function("symbol", `return (p) => symbol(${args.join(", ")}, p.descriptor);`)(symbol);
 }
 
 /** The backend of a native library, or the reason why it cannot be used. */

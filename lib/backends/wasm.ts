@@ -183,7 +183,7 @@ class WasmBackend extends AbiBackend {
   #fusedKernel(): FusedKernel {
     const args = [
       ...Array.from({ length: fusedInputs }, (_, i) => `p.inputs[${i}], p.inputStarts[${i}]`),
-      ...Array.from({ length: fusedOutputs }, (_, i) => `p.outputs[${i}], 0`),
+      ...Array.from({ length: fusedOutputs }, (_, i) => `p.outputs[${i}], p.outputStarts[${i}]`),
     ];
     const symbol = this.#symbol("needle_fused");
     const run = new Function("symbol", `return (p, desc) => symbol(${args.join(", ")}, desc);`)(

@@ -20,7 +20,7 @@ bool is_sticky();
 bool random_order();
 uint64_t random_seed();
 
-// How many kernels have been launched.
+// How many kernels this thread has launched.
 unsigned launch_count();
 
 }  // namespace needle_emulate
