@@ -50,6 +50,7 @@ export function group(
       const start = performance.now();
       const y = run();
       if (y !== null) ndl.evaluate(y);
+      ndl.synchronize(device);
       line.times.push(performance.now() - start);
       y?.dispose();
     });

@@ -90,6 +90,7 @@ function medianStep(warmUp: number, steps: number, step: () => void): number {
   for (let i = 0; i < steps; i++) {
     const start = performance.now();
     step();
+    ndl.synchronize();
     times.push(performance.now() - start);
   }
   return median(times);

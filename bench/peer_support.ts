@@ -70,22 +70,30 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-/** Milliseconds that `count` calls take. */
-function batch(f: () => void, count: number): number {
+/** Milliseconds that `count` calls take, with the wait for their end. */
+function batch(f: () => void, count: number, wait: () => void): number {
   const start = performance.now();
   for (let i = 0; i < count; i++) f();
+  wait();
   return performance.now() - start;
 }
 
-/** Median time of `f` in microseconds, over batches of at least 1 ms for `seconds` in all; `f` ends its own work. */
-export function medianMicroseconds(seconds: number, f: () => void): number {
-  batch(f, 3);
+/**
+ * Median time of `f` in microseconds, over batches of at least 1 ms for `seconds` in all. `f` starts all its work, and
+ * `wait` waits for what a GPU has not done yet.
+ */
+export function medianMicroseconds(
+  seconds: number,
+  f: () => void,
+  wait: () => void = ndl.synchronize,
+): number {
+  batch(f, 3, wait);
   let count = 1;
-  for (let ms = batch(f, 1); ms < 1; ms = batch(f, count)) {
+  for (let ms = batch(f, 1, wait); ms < 1; ms = batch(f, count, wait)) {
     count = Math.ceil(count * Math.min(10, 1.2 / Math.max(ms, 1e-3)));
   }
   const times: number[] = [], end = performance.now() + seconds * 1000;
-  while (performance.now() < end || times.length < 5) times.push(batch(f, count) / count);
+  while (performance.now() < end || times.length < 5) times.push(batch(f, count, wait) / count);
   return median(times) * 1000;
 }
 
