@@ -49,6 +49,7 @@ Usage: deno task build [options]
   --wasm              only build the WebAssembly module and write lib/backends/wasm_module.ts, which is
                       committed (clang 19.1.7 and lld from Debian; with --check only compare)
   --cuda-emulated     also build the emulation of the CUDA library that tests use
+  --cuda-sanitized    also build that emulation with the sanitizers, in build/sanitized/
   --install-compiler  install a missing compiler with apt-get (as root on Debian or Ubuntu)
   --force             build even if nothing changed, and look again for what was skipped
   --quiet             print nothing if nothing changed, else on standard error, so that standard
@@ -86,6 +87,8 @@ export interface BuildOptions {
   readonly cuda?: string;
   /** Also build the emulation of the CUDA library. */
   readonly cudaEmulated?: boolean;
+  /** Also build that emulation with the address and undefined-behaviour sanitizers. */
+  readonly cudaSanitized?: boolean;
 }
 
 /** What a build left in `build/`. */
@@ -279,8 +282,9 @@ export async function ensureBuilt(options: BuildOptions = {}): Promise<BuildResu
     const done = options.force === true ? undefined : upToDate(key);
     if (done !== undefined && options.quiet !== true) report(done, " is up to date");
     const result = done ?? await compile(tools, key);
-    const { cuda, cudaEmulated, ...rest } = options;
+    const { cuda, cudaEmulated, cudaSanitized, ...rest } = options;
     if (cudaEmulated === true) await buildCuda("cudaemu", tools, rest);
+    if (cudaSanitized === true) await buildCuda("cudaemu", tools, { ...rest, sanitize: true });
     if (cuda === undefined) return result;
     await buildCuda("cuda", tools, { ...rest, ...(cuda === "" ? {} : { architectures: cuda }) });
     return { ...result, built: [...result.built, "cuda"] };
@@ -336,7 +340,8 @@ async function pack(dryRun: boolean): Promise<void> {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const known = "--install --bundle --pack --dry-run --cuda --cuda-emulated --wasm --check " +
+  const known =
+    "--install --bundle --pack --dry-run --cuda --cuda-emulated --cuda-sanitized --wasm --check " +
     "--install-compiler --force --quiet --help";
   const bundleAt = args.indexOf("--bundle");
   const named = bundleAt >= 0 ? args[bundleAt + 1] : undefined;
@@ -372,6 +377,7 @@ async function main(args: readonly string[]): Promise<number> {
     const result = await ensureBuilt({
       ...(cuda === undefined ? {} : { cuda: cuda.slice("--cuda=".length) }),
       cudaEmulated: args.includes("--cuda-emulated"),
+      cudaSanitized: args.includes("--cuda-sanitized"),
       installCompiler: args.includes("--install-compiler"),
       force: args.includes("--force"),
       quiet,

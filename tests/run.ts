@@ -136,6 +136,9 @@ if (!fast) {
     ],
     env: { NEEDLE_EMULATE: "random:7" },
     tests: true,
+  }, {
+    name: "emulated GPU kernels under the sanitizers",
+    command: [deno, "run", "-A", "--no-check", "tests/cuda_sanitized.ts"],
   });
   const files = await computingTests();
   for (

@@ -44,6 +44,8 @@ export interface CudaBuildOptions {
   readonly architectures?: string;
   /** Build even if nothing changed. */
   readonly force?: boolean;
+  /** With the compiler's sanitizers; the emulation alone can be built so. It goes to `build/sanitized/`. */
+  readonly sanitize?: boolean;
   /** Print nothing when there is nothing to build. */
   readonly quiet?: boolean;
 }
@@ -87,7 +89,10 @@ export async function buildCuda(
   tools: Tools,
   options: CudaBuildOptions = {},
 ): Promise<void> {
-  const file = libraryFileName(target), stamp = `${BUILD}/stamp-${target}`;
+  const variant = options.sanitize === true ? `${target}-sanitized` : target;
+  const file = libraryFileName(target), stamp = `${BUILD}/stamp-${variant}`;
+  const place = options.sanitize === true ? `${BUILD}/sanitized` : BUILD;
+  const shown = place.slice(ROOT.length + 1);
   const start = performance.now();
   const real: string[] = [];
   if (target === "cuda") {
@@ -95,12 +100,13 @@ export async function buildCuda(
     const { architectures } = options;
     if (architectures !== undefined) real.push(`-DNEEDLE_CUDA_ARCHITECTURES=${architectures}`);
   }
+  if (options.sanitize === true) real.push("-DNEEDLE_SANITIZE=ON");
   const key = await keyOf([JSON.stringify(tools), ...real]);
-  if (options.force !== true && readText(stamp) === key && exists(`${BUILD}/${file}`)) {
-    if (options.quiet !== true) say(target, `build/${file} is up to date`);
+  if (options.force !== true && readText(stamp) === key && exists(`${place}/${file}`)) {
+    if (options.quiet !== true) say(variant, `${shown}/${file} is up to date`);
     return;
   }
-  const folder = `${BUILD}/cmake-${target}`;
+  const folder = `${BUILD}/cmake-${variant}`;
   const configured = await run(tools.cmake, [
     ...["-S", `${ROOT}/csrc`, "-B", folder, ...tools.generator],
     "-DCMAKE_BUILD_TYPE=Release",
@@ -119,7 +125,8 @@ export async function buildCuda(
     ...["--build", folder, "-j", jobs, "--target", `needle_${target}`],
   ]);
   if (!built.ok) throw new Error(`Compiling failed:\n${lastLines(built.output, 60)}`);
-  publish(`${folder}/lib/${file}`, `${BUILD}/${file}`);
+  Deno.mkdirSync(place, { recursive: true });
+  publish(`${folder}/lib/${file}`, `${place}/${file}`);
   writeWhole(stamp, key);
-  say(target, `build/${file} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
+  say(variant, `${shown}/${file} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
 }
