@@ -62,6 +62,27 @@ T* at(void* base, double offset) {
 // Threads that a driver may use (needle_set_threads).
 int thread_count();
 
+#ifdef _OPENMP
+// Around a parallel region: notices when another process holds a core. One thread of the team then waits for
+// a core while the other spins, and short regions end late. For a while their parts are computed one after
+// the other instead, with the same results.
+class Region {
+ public:
+  Region();
+  ~Region();
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  // Whether to do without the team.
+  bool alone() const { return alone_; }
+  // To be called when the calling thread has done its part.
+  void mine_done();
+
+ private:
+  int64_t start_, mine_;  // ns
+  bool alone_;
+};
+#endif
+
 // Runs f(begin, end) on balanced contiguous parts of [0, n), one part per thread, `threads` of them at most.
 // One thread means a plain call: entering even a disabled OpenMP region costs more than a small op.
 template <typename F>
@@ -70,12 +91,20 @@ void parallel_tasks(int64_t n, int64_t threads, const F& f) {
   if (threads > n) threads = n;
 #ifdef _OPENMP
   if (threads > 1) {
-#pragma omp parallel num_threads(int(threads))
-    {
-      const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
+    const auto run = [&](int64_t part, int64_t parts) {
       const int64_t begin = n / parts * part + n % parts * part / parts;
       const int64_t end = n / parts * (part + 1) + n % parts * (part + 1) / parts;
       if (begin < end) f(begin, end);
+    };
+    Region region;
+    if (region.alone()) {
+      for (int64_t part = 0; part < threads; part++) run(part, threads);
+      return;
+    }
+#pragma omp parallel num_threads(int(threads))
+    {
+      run(omp_get_thread_num(), omp_get_num_threads());
+      if (omp_get_thread_num() == 0) region.mine_done();
     }
     return;
   }

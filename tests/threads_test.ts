@@ -46,6 +46,16 @@ function digest(device: string, threads: string, program = ""): Promise<string[]
   );
 }
 
+/** Statements after which other threads hold the cores, so that a team of threads waits for them. */
+const contention = `
+  const url = URL.createObjectURL(new Blob(["postMessage(0); for (;;);"]));
+  for (let i = 0; i < navigator.hardwareConcurrency; i++) {
+    const worker = new Worker(url, { type: "module" });
+    await new Promise((resolve) => worker.onmessage = resolve);
+  }
+  setTimeout(() => Deno.exit());
+  for (let i = 0; i < 300; i++) ndl.ones([100_000]).sum().item();`;
+
 for (const device of nativeDevices()) {
   Deno.test(`NEEDLE_THREADS sets the threads of ${device}`, async () => {
     for (const n of [1, 2, 3]) {
@@ -75,6 +85,7 @@ for (const device of nativeDevices()) {
     const two = await digest(device.name, "2");
     assertEquals(await digest(device.name, "2"), two);
     assertEquals(await digest(device.name, "1", "ndl.setNumThreads(2);"), two);
+    assertEquals(await digest(device.name, "2", contention), two);
     assertEquals(await digest(device.name, "2", "ndl.setNumThreads(1);"), one);
     assertEquals(one.length, 8);
   });

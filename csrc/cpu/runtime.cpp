@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <algorithm>
 #include <atomic>
+#ifdef _OPENMP
+#include <chrono>
+#endif
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -67,6 +71,36 @@ struct Block {
 };
 thread_local Block blocks[kScratchSlots];
 
+#ifdef _OPENMP
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// How regions of the team of a thread went lately. A late one counts as much as four in time; after two late
+// ones the thread does without its team, for longer each time that this did not help.
+struct Lateness {
+  static constexpr int64_t kLate = 150000, kShortest = 10000000, kLongest = 160000000;  // ns
+  static constexpr int kOnce = 4, kLimit = 8;
+  int score = 0;
+  int64_t period = kShortest, until = 0;
+
+  void add(bool late, int64_t time) {
+    if (!late) {
+      if (score > 0 && --score == 0) period = kShortest;
+      return;
+    }
+    score += kOnce;
+    if (score < kLimit) return;
+    score = kOnce;
+    until = time + period;
+    period = std::min(2 * period, kLongest);
+  }
+};
+thread_local Lateness lateness;
+#endif
+
 int32_t copy_text(const char* text, void* out, double capacity) {
   const size_t length = strlen(text);
   if (out && capacity > 0) {
@@ -102,6 +136,18 @@ int thread_count() {
   }
   return n;
 }
+
+#ifdef _OPENMP
+Region::Region() : start_(now()), mine_(start_), alone_(start_ < lateness.until) {}
+
+void Region::mine_done() { mine_ = now(); }
+
+Region::~Region() {
+  if (alone_) return;
+  const int64_t end = now();
+  lateness.add(end - mine_ > Lateness::kLate + (mine_ - start_), end);
+}
+#endif
 
 void* scratch(ScratchSlot slot, size_t bytes) {
   Block& block = blocks[slot];
