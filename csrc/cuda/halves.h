@@ -29,15 +29,22 @@ struct Computed<Bfloat16> {
 template <typename S>
 using ComputedType = typename Computed<S>::type;
 
-NEEDLE_DEVICE float value_of(float x) { return x; }
-NEEDLE_DEVICE double value_of(double x) { return x; }
+template <typename T>
+NEEDLE_DEVICE T value_of(T x) {
+  return x;
+}
 NEEDLE_DEVICE float value_of(Float16 x) { return from_float16(x.bits); }
 NEEDLE_DEVICE float value_of(Bfloat16 x) { return from_bfloat16(x.bits); }
 
+template <typename T>
+NEEDLE_DEVICE void round_to(double x, T* to) {
+  *to = T(x);
+}
 NEEDLE_DEVICE void round_to(float x, float* to) { *to = x; }
-NEEDLE_DEVICE void round_to(double x, double* to) { *to = x; }
 NEEDLE_DEVICE void round_to(float x, Float16* to) { to->bits = to_float16(x); }
 NEEDLE_DEVICE void round_to(float x, Bfloat16* to) { to->bits = to_bfloat16(x); }
+NEEDLE_DEVICE void round_to(double x, Float16* to) { to->bits = to_float16(round_to_odd(x)); }
+NEEDLE_DEVICE void round_to(double x, Bfloat16* to) { to->bits = to_bfloat16(round_to_odd(x)); }
 
 // with_float, halves included.
 template <typename F>

@@ -5,30 +5,32 @@
 #include <limits>
 #include <type_traits>
 
-#include "elementwise.h"
+#include "halves.h"
 
 namespace needle {
 namespace {
 
 // The part of R (see reduce.h) that reductions of one tensor share.
-template <typename T, typename A>
+template <typename S, typename A>
 struct Simple {
+  typedef ComputedType<S> T;
   typedef T Item;
   typedef A Part;
   typedef A Total;
   typedef NoSetting Setting;
-  const T* x;
+  const S* x;
 
   NEEDLE_DEVICE NoSetting setting(int64_t) const { return {}; }
-  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return x[offset]; }
+  NEEDLE_DEVICE T load(int64_t offset, int64_t, NoSetting) const { return value_of(x[offset]); }
   NEEDLE_DEVICE A total(A part) const { return part; }
 };
 
 // Sums, and means where `divisor` is a count.
-template <typename T>
-struct Sum : Simple<T, typename Wide<T>::type> {
-  typedef typename Wide<T>::type A;
-  T* y;
+template <typename S>
+struct Sum : Simple<S, typename Wide<S>::type> {
+  typedef ComputedType<S> T;
+  typedef typename Wide<S>::type A;
+  S* y;
   double divisor;
 
   NEEDLE_DEVICE A start() const { return 0; }
@@ -38,8 +40,8 @@ struct Sum : Simple<T, typename Wide<T>::type> {
     part += A(sum);
   }
   static NEEDLE_DEVICE A merge(A a, A b) { return a + b; }
-  NEEDLE_DEVICE void store(int64_t i, double total) const { y[i] = T(total / divisor); }
-  NEEDLE_DEVICE void store(int64_t i, int64_t total) const { y[i] = T(total); }
+  NEEDLE_DEVICE void store(int64_t i, double total) const { round_to(total / divisor, &y[i]); }
+  NEEDLE_DEVICE void store(int64_t i, int64_t total) const { y[i] = S(total); }
 };
 
 template <typename T>
@@ -169,17 +171,17 @@ NEEDLE_EXPORT int32_t needle_sum(const void* x, double x_off, void* y, double y_
   if (main_dtype(dtypes) == kInt64) {
     return reduce(Sum<int64_t>{{at<int64_t>(x, x_off)}, at<int64_t>(y, y_off), 1}, desc);
   }
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
-    return reduce(Sum<T>{{at<T>(x, x_off)}, at<T>(y, y_off), 1}, desc);
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    return reduce(Sum<S>{{at<S>(x, x_off)}, at<S>(y, y_off), 1}, desc);
   });
 }
 
 NEEDLE_EXPORT int32_t needle_mean(const void* x, double x_off, void* y, double y_off, int32_t dtypes, double,
                                   const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
-    return reduce(Sum<T>{{at<T>(x, x_off)}, at<T>(y, y_off), reduced_count(desc)}, desc);
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    return reduce(Sum<S>{{at<S>(x, x_off)}, at<S>(y, y_off), reduced_count(desc)}, desc);
   });
 }
 

@@ -62,6 +62,7 @@ function rows(
 }
 
 const integers: readonly DType[] = ["int64"];
+const halves: readonly DType[] = ["float16", "bfloat16"];
 const ordered: readonly DType[] = ["int32", "int64", "uint8", "bool"];
 
 /** Values with ties and NaN, where the order of elements decides. */
@@ -151,8 +152,12 @@ const withZeros: OpSample[] = [[3, 0, 2, -1], [0, 2, 0, 3], [0, 0, 0, 0]].map((v
 
 /** Samples of reductions and scans. */
 export const reduceSamples = {
-  sum: [...rows([-2, 2]), ...rows([-9, 9], { dtypes: integers })],
-  mean: rows([-2, 2]),
+  sum: [
+    ...rows([-2, 2]),
+    ...rows([-9, 9], { dtypes: integers }),
+    ...rows([-2, 2], { dtypes: halves, vast: false }),
+  ],
+  mean: [...rows([-2, 2]), ...rows([-2, 2], { dtypes: halves, vast: false })],
   // A product of 70,000 factors keeps few digits.
   prod: [...rows([0.9, 1.1], { slack: 50 }), ...rows([-3, 3], { dtypes: integers }), ...withZeros],
   prodBackward: [
