@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dynlib.h"
+#include "elementwise.h"
 
 namespace needle {
 namespace {
@@ -63,16 +64,18 @@ Stored stored(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride
   return {false, false, 0};
 }
 
-template <typename Bits>
-__global__ void repeat_row(const Bits* row, Bits* y, int64_t columns, int64_t n) {
-  const int64_t step = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) y[i] = row[i % columns];
-}
+struct Same {
+  template <typename T>
+  NEEDLE_DEVICE T operator()(T x) const {
+    return x;
+  }
+};
 
+// Fills y (rows, columns) with one row.
 template <typename Bits>
-void launch_repeat_row(const void* row, void* y, int64_t columns, int64_t n) {
-  NEEDLE_LAUNCH((repeat_row<Bits>), grid_for(n), kThreads, 0, stream(), static_cast<const Bits*>(row),
-                static_cast<Bits*>(y), columns, n);
+int32_t repeat_row(const void* row, void* y, int64_t rows, int64_t columns) {
+  const double r = double(rows), c = double(columns), desc[] = {2, r, c, 0, 1, c, 1};
+  return run(static_cast<Bits*>(y), r * c, desc, Same(), Argument<Bits>{static_cast<const Bits*>(row), 0});
 }
 
 struct BatchDim {
@@ -116,9 +119,11 @@ int32_t blas_multiply(DType dtype, const void* a, const void* b, const void* bia
 
   const int64_t bytes = dtype_bytes(dtype), size = m * n;
   if (bias) {
-    if (bytes == 2) launch_repeat_row<uint16_t>(bias, c, n, products * size);
-    else if (bytes == 4) launch_repeat_row<uint32_t>(bias, c, n, products * size);
-    else launch_repeat_row<uint64_t>(bias, c, n, products * size);
+    const auto fill = bytes == 2   ? repeat_row<uint16_t>
+                      : bytes == 4 ? repeat_row<uint32_t>
+                                   : repeat_row<uint64_t>;
+    const int32_t status = fill(bias, c, products * m, n);
+    if (status != kOk) return status;
   }
   const int type = cublas_type(dtype);
   const float one32 = 1, beta32 = bias ? 1.0f : 0.0f;
@@ -145,7 +150,7 @@ int32_t blas_multiply(DType dtype, const void* a, const void* b, const void* bia
     return fail(status == kNoMemory ? kOutOfMemory : kInternal, "cuBLAS: %s",
                 blas->cublasGetStatusString(status));
   }
-  return bias ? launched("starting a kernel") : int32_t(kOk);
+  return kOk;
 }
 
 }  // namespace needle
