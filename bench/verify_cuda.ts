@@ -67,7 +67,8 @@ async function gpu(): Promise<{ name: string; driver: string }> {
   const fields = "--query-gpu=name,driver_version";
   const { stdout } = await run(["nvidia-smi", fields, "--format=csv,noheader"]);
   const [name, driver] = stdout.split("\n")[0]!.split(", ");
-  const said = ndl.devices().find((d) => d.name === "cuda")?.version ?? "unknown";
+  const version = ndl.devices().find((d) => d.name === "cuda")?.version ?? "";
+  const said = / on (.+?)(?: with |, |$)/.exec(version)?.[1] ?? "unknown GPU";
   return { name: name || said, driver: driver ?? "unknown" };
 }
 
