@@ -110,6 +110,10 @@ const cases: Record<string, [() => unknown, unknown]> = {
     () => [[-0, 1], [-0, 0.5], [-0, 1e9]].map((v) => String(ndl.tensor(v))),
     ["tensor([-0., 1.])", "tensor([-0.0000, 0.5000])", "tensor([-0.0000e+00, 1.0000e+09])"],
   ],
+  "bounds beyond the dtype limit in place as they do otherwise": [
+    () => ndl.tensor([3, 7], { dtype: "uint8" }).clamp_(int64(5, -5), int64(300, 6)).tolist(),
+    [5, 6],
+  ],
   "steps have no slope, wherever what follows is infinite": [
     () => slope([0.5, 1], (x) => x.floor().log()),
     [0, 0],

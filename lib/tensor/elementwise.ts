@@ -16,6 +16,7 @@ import {
   type DivOptions,
   integral,
   isTensor,
+  isWider,
   type RoundOptions,
   saturated,
   scaled,
@@ -456,7 +457,9 @@ export abstract class ElementwiseTensor extends TensorBase {
     if (min === null && max === null) {
       throw new TypeError("Cannot clamp_ without bounds: give min, max or both");
     }
-    const x = self(this), low = min === null ? -Infinity : saturated(x, min);
+    const x = self(this);
+    if (isWider(x, min) || isWider(x, max)) return x.copy_(x.clamp(min, max));
+    const low = min === null ? -Infinity : saturated(x, min);
     const high = max === null ? Infinity : saturated(x, max);
     const open = (bound: Operand): boolean => isTensor(bound) || !isFloat(x.dtype);
     if (max === null && open(low)) return inPlace(ops.maximum, x, low, 0);

@@ -2,7 +2,7 @@
 
 import type { Operand } from "../backend.ts";
 import { binary, inPlace } from "../dispatch.ts";
-import { type DType, isFloat, resultType } from "../dtype.ts";
+import { type DType, dtypes, isFloat, resultType } from "../dtype.ts";
 import { checkOptions } from "../options.ts";
 import type { ElementwiseOp } from "../ops/op.ts";
 import { TensorBase } from "./base.ts";
@@ -92,6 +92,13 @@ export function integral(what: string, value: number, dtype: DType): number {
   }
   if (Number.isFinite(value)) return dtype === "bool" ? Number(value !== 0) : Math.trunc(value);
   throw new RangeError(`Cannot ${what} a ${dtype} tensor with ${value}: it has no ${dtype} value`);
+}
+
+/** Whether `other` is a tensor whose elements a tensor of t's dtype cannot hold, though it can hold what t becomes. */
+export function isWider(t: Tensor, other: Operand | null): boolean {
+  if (!isTensor(other)) return false;
+  const dtype = resultType([t, other]);
+  return dtype !== t.dtype && dtypes[dtype].kind === dtypes[t.dtype].kind;
 }
 
 /** `t = op(t, other)`; a result of more precision than `t` has is computed as such and rounded once. */
