@@ -311,9 +311,9 @@ function runRecorded<A>(
   const on = device ?? commonDevice(op.name, inputs);
   const specs = op.infer(inputs, attrs as never);
   const waits = op.absorbs !== null && mayWait(on, specs[0]!.dtype, numel(specs[0]!.shape));
-  const results = waits
-    ? [callLater(op, inputs, attrs, false)]
-    : specs.map((s) => makeOutput(s, on));
+  const results: Tensor[] = [];
+  if (waits) results.push(callLater(op, inputs, attrs, false));
+  else for (const spec of specs) results.push(makeOutput(spec, on));
   if (op.mutates.length > 0) {
     beginWrites(
       inputs,
@@ -323,7 +323,7 @@ function runRecorded<A>(
   if (!waits) opKernel(op, on)(inputs, results, attrs as never);
   const visible = op.outputs.length;
   if (gradEnabled() && op.vjp !== "nondifferentiable") {
-    if (inputs.some((t) => t !== null && needsGrad(t))) {
+    if (anyNeedsGrad(inputs)) {
       const node = new KernelNode(op, inputs, results, attrs);
       for (let i = 0; i < visible; i++) {
         if (!isFloat(results[i]!.dtype)) continue;
@@ -334,6 +334,11 @@ function runRecorded<A>(
   }
   for (let i = visible; i < results.length; i++) results[i]!.dispose();
   return results.length === visible ? results : results.slice(0, visible);
+}
+
+function anyNeedsGrad(tensors: readonly (Tensor | null)[]): boolean {
+  for (const t of tensors) if (t !== null && needsGrad(t)) return true;
+  return false;
 }
 
 /** Before a kernel that writes `written`: pending work among its inputs is done, other such work keeps what it reads. */

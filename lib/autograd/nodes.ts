@@ -102,12 +102,28 @@ class IdentityNode extends Node {
   free(): void {}
 }
 
+// Loops, not array methods: most programs run this code too seldom for the compiler to see through closures.
+
+function edgesOf(inputs: readonly (Tensor | null)[]): (Node | null)[] {
+  const edges: (Node | null)[] = [];
+  for (const t of inputs) edges.push(t === null ? null : edgeOf(t));
+  return edges;
+}
+
+function outputIndices(inputs: readonly (Tensor | null)[]): number[] {
+  const indices: number[] = [];
+  for (const t of inputs) indices.push(t === null ? 0 : t._outputIndex);
+  return indices;
+}
+
 /** A recorded kernel op. */
 export class KernelNode extends Node {
   readonly #op: KernelOp;
   readonly #attrs: unknown;
-  readonly #inputs: readonly ({ shape: Shape; dtype: DType } | null)[];
-  #saved: Map<string, SavedTensor> | null = new Map();
+  readonly #shapes: Shape[] = [];
+  readonly #dtypes: DType[] = [];
+  /** As `saves` of the op; null for optional inputs left out. */
+  #saved: (SavedTensor | null)[] | null = [];
 
   constructor(
     op: KernelOp,
@@ -115,20 +131,16 @@ export class KernelNode extends Node {
     results: readonly Tensor[],
     attrs: unknown,
   ) {
-    super(
-      inputs.map((t) => t === null ? null : edgeOf(t)),
-      inputs.map((t) => t === null ? 0 : t._outputIndex),
-    );
+    super(edgesOf(inputs), outputIndices(inputs));
     this.#op = op;
     this.#attrs = attrs;
-    this.#inputs = inputs.map((t) => t === null ? null : { shape: t.shape, dtype: t.dtype });
-    // A composition needs every input again.
-    const names = op.composition === null ? op.saves : [...new Set([...op.saves, ...op.inputs])];
-    for (const name of names) {
-      const i = op.inputs.indexOf(name);
-      const j = i >= 0 ? -1 : [...op.outputs, ...op.aux].indexOf(name);
-      const t = i >= 0 ? inputs[i]! : results[j]!;
-      if (t !== null) this.#saved!.set(name, new SavedTensor(t));
+    for (const t of inputs) {
+      this.#shapes.push(t === null ? [] : t.shape);
+      this.#dtypes.push(t === null ? "float32" : t.dtype);
+    }
+    for (const { input, result } of op.saves) {
+      const t = input >= 0 ? inputs[input]! : results[result]!;
+      this.#saved!.push(t === null ? null : new SavedTensor(t));
     }
   }
 
@@ -137,25 +149,26 @@ export class KernelNode extends Node {
   }
 
   backward(grads: readonly (Tensor | null)[]): readonly (Tensor | null)[] {
+    const op = this.#op, { next } = this;
     if (this.#saved === null) throw freedError(this.name);
     const saved: Record<string, Tensor> = {};
-    for (const name of this.#op.optional) saved[name] = null as unknown as Tensor;
-    for (const [name, kept] of this.#saved) saved[name] = kept.unpack();
-    const given = this.#op.outputs.map((_, i) => grads[i] ?? null);
-    const needs = this.next.map((n) => n !== null);
-    const out = gradEnabled() && this.#op.composition !== null
+    for (const name of op.optional) saved[name] = null as unknown as Tensor;
+    for (let i = 0; i < op.saves.length; i++) {
+      const kept = this.#saved[i]!;
+      if (kept !== null) saved[op.saves[i]!.name] = kept.unpack();
+    }
+    const given: (Tensor | null)[] = [], needs: boolean[] = [];
+    for (let i = 0; i < op.outputs.length; i++) given.push(grads[i] ?? null);
+    for (const n of next) needs.push(n !== null);
+    const out = gradEnabled() && op.composition !== null
       ? this.#recomposed(given, saved)
-      : (this.#op.vjp as Exclude<KernelOp["vjp"], string>)(
-        given,
-        saved,
-        this.#attrs as never,
-        needs,
-      );
-    return this.#inputs.map((input, i) => {
-      const g = out[i];
-      if (input === null || !needs[i] || g === null || g === undefined) return null;
-      return toOperand(g, input.shape, input.dtype);
-    });
+      : (op.vjp as Exclude<KernelOp["vjp"], string>)(given, saved, this.#attrs as never, needs);
+    const results: (Tensor | null)[] = [];
+    for (let i = 0; i < next.length; i++) {
+      const g = needs[i] ? out[i] ?? null : null;
+      results.push(g === null ? null : toOperand(g, this.#shapes[i]!, this.#dtypes[i]!));
+    }
+    return results;
   }
 
   /** The gradients by differentiating the composition, so that they can be differentiated again. */
@@ -185,7 +198,7 @@ export class KernelNode extends Node {
   }
 
   free(): void {
-    this.#saved?.forEach((s) => s.free());
+    for (const kept of this.#saved ?? []) kept?.free();
     this.#saved = null;
   }
 }

@@ -191,7 +191,7 @@ export interface KernelOp {
     outputs: Record<string, RefTensor>,
     attrs: never,
   ) => void;
-  readonly saves: readonly string[];
+  readonly saves: readonly Saved[];
   readonly vjp:
     | NonDifferentiable
     | ((
@@ -267,6 +267,15 @@ export interface KernelDef<
   readonly absorbs?: (elementwise: string, attrs: A) => A | null;
 }
 
+/** A tensor that a recorded kernel op keeps: an input, or a result. */
+export interface Saved {
+  readonly name: string;
+  /** Its place among the inputs, -1 for a result. */
+  readonly input: number;
+  /** Its place among the results, -1 for an input. */
+  readonly result: number;
+}
+
 /** A kernel op whose attributes have type `A`. */
 export interface TypedKernelOp<A> extends KernelOp {
   /** Carries the attributes' type; never present. */
@@ -308,6 +317,8 @@ export function kernel<
   type In = Named<Tensor, I> & Named<Tensor | null, Opt>;
   type Out = Named<Tensor, O | X>;
   const { vjp, composition } = def;
+  // A composition needs every input again.
+  const saves = composition === undefined ? def.saves : new Set([...def.saves, ...inputs]);
   const nameInputs = naming(inputs), nameResults = naming(results), nameGrads = naming(def.outputs);
   return {
     kind: "kernel",
@@ -328,7 +339,10 @@ export function kernel<
       def.descriptor(nameInputs(ins) as In, nameResults(outs) as Out, attrs),
     extraDTypes: def.extraDTypes ?? (() => 0),
     reference: def.reference as unknown as KernelOp["reference"],
-    saves: def.saves,
+    saves: Array.from(saves, (name): Saved => {
+      const input = inputs.indexOf(name);
+      return { name, input, result: input < 0 ? results.indexOf(name) : -1 };
+    }),
     vjp: vjp === "nondifferentiable" ? vjp : (grads, saved, attrs, needs) =>
       vjp(
         nameGrads(grads) as Named<Tensor | null, O>,
