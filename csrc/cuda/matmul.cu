@@ -17,11 +17,11 @@ int32_t multiply_all(const Gemm<T>& g) {
     // Large tiles read less; small ones are more, and waste less at the edges.
     const int64_t large = ceil_div(g.m, 128) * ceil_div(g.n, 128) * g.count;
     if (g.m > 64 && g.n > 64 && 2 * large >= multiprocessors()) {
-      return multiply_by<Tile<T, 128, 128, 8, 8, 8>>(g);
+      return multiply_by<TileProduct<T, 128, 128, 8>>(g);
     }
   }
   constexpr int V = vector_lanes<T>();
-  return multiply_by<Tile<T, 64, 64, 4 * V, 4, 4>>(g);
+  return multiply_by<TileProduct<T, 64, 64, 4 * V>>(g);
 }
 
 // The shape of one operand's reads, with `others` the strides from matrix to matrix.

@@ -30,6 +30,7 @@ NEEDLE_DEVICE int tile_column(int j) { return j / 4 * 64 + int(threadIdx.x) % 16
 template <typename T, int R, int C, int D>
 struct TileProduct {
   static_assert(kThreads == 256 && R % 64 == 0 && C % 64 == 0, "16 by 16 threads share 64 by 64 elements");
+  static constexpr int kM = R, kN = C, kK = D;
   static constexpr int kTall = R / 64, kWide = C / 64, kRows = 4 * kTall, kColumns = 4 * kWide;
   // Rows are longer than needed, so that threads that store down a column do not meet in a bank.
   struct alignas(16) Stage {
