@@ -86,6 +86,18 @@ function own(module: AnyModule): [string, Tensor][] {
   return found;
 }
 
+/** Adds the parameters of a module, then those of the modules below it: training loops ask for them every step. */
+function addParameters(module: AnyModule, found: Set<Tensor>, seen: Set<AnyModule>): void {
+  if (seen.has(module)) return;
+  seen.add(module);
+  const below: AnyModule[] = [];
+  entries(module, (_, v) => {
+    if (v instanceof Tensor) found.add(v);
+    else below.push(v);
+  });
+  for (const child of below) addParameters(child, found, seen);
+}
+
 // Names of buffers by module, with whether they belong to the state dict.
 const bufferNames = new WeakMap<AnyModule, Map<string, boolean>>();
 
@@ -189,7 +201,9 @@ export abstract class Module<I extends unknown[] = [Tensor], O = Tensor> impleme
 
   /** Parameters of this module and all below it, each once. */
   *parameters(): Generator<Tensor> {
-    for (const [, p] of this.namedParameters()) yield p;
+    const found = new Set<Tensor>();
+    addParameters(this, found, new Set());
+    yield* found;
   }
 
   /**
