@@ -110,6 +110,15 @@ const cases: Record<string, [() => unknown, unknown]> = {
     () => [[-0, 1], [-0, 0.5], [-0, 1e9]].map((v) => String(ndl.tensor(v))),
     ["tensor([-0., 1.])", "tensor([-0.0000, 0.5000])", "tensor([-0.0000e+00, 1.0000e+09])"],
   ],
+  "sums and products of fractions in an integer dtype take their integers": [
+    () => {
+      const x = ndl.tensor([1.7, 2.6, -0.5]), dtype = "int32";
+      return [x.sum(null, { dtype }), x.prod(0, { dtype }), x.cumsum(0, { dtype })].map((t) =>
+        t.tolist()
+      );
+    },
+    [3, 0, [1, 3, 3]],
+  ],
   "bounds beyond the dtype limit in place as they do otherwise": [
     () => ndl.tensor([3, 7], { dtype: "uint8" }).clamp_(int64(5, -5), int64(300, 6)).tolist(),
     [5, 6],
@@ -158,13 +167,19 @@ for (const device of [ndl.reference(), ...nativeDevices()]) {
 }
 
 Deno.test("what a dtype or an op cannot take is refused", () => {
-  const x = ndl.zeros([2, 2]), mask = x.eq(0);
+  const x = ndl.zeros([2, 2]), mask = x.eq(0), wide = ndl.ones([1], { dtype: "float64" });
   const errors: [() => unknown, string][] = [
     [() => ndl.randint(0, 257, [3], { dtype: "uint8" }), "it holds those from 0 to 255"],
     [() => ndl.randint(-1, 2, [3], { dtype: "uint8" }), "it holds those from 0 to 255"],
     [() => ndl.randint(0, 3, [3], { dtype: "bool" }), "it holds those from 0 to 1"],
     [() => ndl.randint(0, 2 ** 40, [3], { dtype: "int32" }), "use another dtype"],
     [() => x.maskedFill(mask, ndl.ones([1])), "it must be 0-d"],
+    [
+      () => functional.convTranspose2d(x.reshape(1, 2, 2), ndl.ones([1, 1, 1, 1]), { bias: wide }),
+      "Cannot convTranspose2d a float32 tensor with a float64 one",
+    ],
+    [() => functional.conv1d(x, ndl.ones([1, 3, 1])), "Cannot conv1d [1, 2, 2] with a weight of"],
+    [() => functional.conv1d(x, ndl.ones([1, 2, 1]), { stride: 0 }), "with stride 0: it must be"],
     [() => functional.conv2d(x.reshape(1, 2, 2).to("int64"), ndl.ones([1, 1, 1, 1])), "one dtype"],
   ];
   for (const [run, message] of errors) assertThrows(run, Error, message);

@@ -4,9 +4,17 @@
 import { call } from "../dispatch.ts";
 import { isInt } from "../dtype.ts";
 import { batched, both, type Pair } from "./image.ts";
-import { checkConv, type ConvAttrs, convOps, convSize, type Pair as Both } from "../ops/conv.ts";
+import {
+  checkConv,
+  checkFloat,
+  type ConvAttrs,
+  convOps,
+  convSize,
+  type Pair as Both,
+  shownImage,
+} from "../ops/conv.ts";
 import { matmulOps } from "../ops/matmul.ts";
-import { checkOptions, checkTensors } from "../options.ts";
+import { checkOptions, checkTensors, told } from "../options.ts";
 import { scoped } from "../scope.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
@@ -199,6 +207,18 @@ function onLast<T>(value: number | T, other: number): Both | T {
   return typeof value === "number" ? [other, value] : value;
 }
 
+/** Throws where a number for the one spatial dim is no integer, or too small. */
+function checkAlong(what: string, options: Record<string, number | string>): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (typeof value === "string") continue;
+    const least = name === "stride" || name === "dilation" ? 1 : 0;
+    if (Number.isSafeInteger(value) && value >= least) continue;
+    throw new RangeError(
+      `Cannot ${what} with ${name} ${told(value)}: it must be an integer of at least ${least}`,
+    );
+  }
+}
+
 function checkWeight1d(what: string, weight: Tensor): void {
   checkTensors(what, { weight });
   if (weight.ndim === 3) return;
@@ -218,6 +238,7 @@ export function conv1d(x: Tensor, weight: Tensor, options: ConvOptions<number> =
   checkOptions("conv1d", options, convKeys);
   checkWeight1d("conv1d", weight);
   const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
+  checkAlong("conv1d", { stride, padding, dilation });
   return batched("conv1d", x, 3, (t) => [
     scoped(() =>
       fromFlatImage(
@@ -275,8 +296,8 @@ function transposed(
     const size = [along(0), along(1)] as const;
     if (size[0] < 1 || size[1] < 1) {
       throw new RangeError(
-        `Cannot ${what} ${show(t.shape)} with a weight of shape ${
-          show(weight.shape)
+        `Cannot ${what} ${shownImage(what, t.shape)} with a weight of shape ${
+          shownImage(what, weight.shape)
         }: the output would be ${size[0]} by ${size[1]}; use less padding`,
       );
     }
@@ -303,9 +324,12 @@ function checkTransposed(
 ): void {
   const fail = (why: string): never => {
     throw new RangeError(
-      `Cannot ${what} ${show(x.shape)} with a weight of shape ${show(weight.shape)}: ${why}`,
+      `Cannot ${what} ${shownImage(what, x.shape)} with a weight of shape ${
+        shownImage(what, weight.shape)
+      }: ${why}`,
     );
   };
+  checkFloat(what, x, weight, bias);
   if (weight.ndim !== 4) fail("the weight must have 4 dims");
   const [c, perGroup] = weight.shape as [number, number];
   if (x.shape[1] !== c) fail(`the input has ${x.shape[1]} channels, the weight takes ${c}`);
@@ -334,6 +358,7 @@ export function convTranspose1d(
   checkWeight1d("convTranspose1d", weight);
   const { bias = null, stride = 1, padding = 0, outputPadding = 0, dilation = 1, groups = 1 } =
     options;
+  checkAlong("convTranspose1d", { stride, padding, dilation, outputPadding });
   return batched("convTranspose1d", x, 3, (t) => [
     scoped(() =>
       fromFlatImage(

@@ -5,7 +5,7 @@
 
 import { canMeet } from "../amp_mode.ts";
 import { isFloat } from "../dtype.ts";
-import { channelsLastStrides, show, windowSize } from "../shape.ts";
+import { channelsLastStrides, type Shape, show, windowSize } from "../shape.ts";
 import type { Tensor } from "../tensor/mod.ts";
 import { call } from "../dispatch.ts";
 import { declare, kernel, type OutputSpec, type TypedKernelOp } from "./op.ts";
@@ -35,7 +35,8 @@ export interface ConvWeightAttrs extends ConvAttrs {
   readonly kernel: Pair;
 }
 
-function checkFloat(name: string, ...tensors: readonly (Tensor | null)[]): void {
+/** Throws unless all are floating point and of one dtype. */
+export function checkFloat(name: string, ...tensors: readonly (Tensor | null)[]): void {
   const first = tensors[0]!;
   if (!isFloat(first.dtype)) {
     throw new TypeError(
@@ -51,6 +52,11 @@ function checkFloat(name: string, ...tensors: readonly (Tensor | null)[]): void 
   }
 }
 
+/** The shape of an image as the caller knows it: one-dimensional convolutions run on images of height 1. */
+export function shownImage(name: string, shape: Shape): string {
+  return show(name.endsWith("1d") ? [...shape.slice(0, -2), ...shape.slice(-1)] : shape);
+}
+
 /** Throws unless x (N, C, H, W), w (K, C / groups, R, S) and bias (K) fit together. */
 export function checkConv(
   name: string,
@@ -62,7 +68,9 @@ export function checkConv(
   checkFloat(name, x, w, bias);
   const fail = (why: string): never => {
     throw new RangeError(
-      `Cannot ${name} ${show(x.shape)} with a weight of shape ${show(w.shape)}: ${why}`,
+      `Cannot ${name} ${shownImage(name, x.shape)} with a weight of shape ${
+        shownImage(name, w.shape)
+      }: ${why}`,
     );
   };
   if (x.ndim !== 4 || w.ndim !== 4) fail("input and weight must have 4 dims");

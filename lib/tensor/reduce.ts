@@ -85,9 +85,6 @@ function floats(what: string, x: ReduceTensor, options: DTypeOptions): Tensor {
 /** A sum or product in the dtype asked for: by default int64 of integers and bools. Integers are computed in int64. */
 function summed(x: ReduceTensor, options: DTypeOptions, f: (x: Tensor) => Tensor): Tensor {
   const dtype = options.dtype === undefined ? sumDType(x.dtype) : checkDType(options.dtype);
-  if (isFloat(x.dtype) && !isFloat(dtype)) {
-    throw new TypeError(`Cannot sum or multiply a ${x.dtype} tensor in ${dtype}: convert it first`);
-  }
   const y = f(self(x).to(dtype).to(sumDType(dtype)));
   return options.dtype === undefined ? y : y.to(dtype); // autocast chooses where the caller does not
 }
