@@ -1,6 +1,6 @@
 // The random generator: the stream of the publication, the same on every device, its state, and the distributions.
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as ndl from "../mod.ts";
 import type { Tensor } from "../lib/tensor/mod.ts";
 import { philox } from "../lib/rng.ts";
@@ -119,6 +119,14 @@ Deno.test("dropout passes the gradient where it passed the value", () => {
   assertEquals(x.grad!.tolist(), y.tolist());
   assertEquals(ndl.nn.functional.dropout(x, 0.5, { training: false }), x);
   assertEquals(ndl.nn.functional.dropout(x, 1).sum().item(), 0);
+});
+
+Deno.test("uniform numbers of 16 bits stay below 1", () => {
+  for (const dtype of ["float16", "bfloat16"] as const) {
+    ndl.manualSeed(1);
+    const x = ndl.rand([200_000], { dtype });
+    assert(x.max().item() < 1 && x.max().item() > 0.99 && x.min().item() >= 0);
+  }
 });
 
 Deno.test("mistakes are named", () => {

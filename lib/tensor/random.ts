@@ -2,7 +2,7 @@
 // drawn before, never on the device or its threads.
 
 import { call, runInto } from "../dispatch.ts";
-import { checkDType, type DType, isFloat } from "../dtype.ts";
+import { checkDType, type DType, isFloat, isHalf } from "../dtype.ts";
 import { argumentsOf, checkNumbers, checkOptions, checkTensors, told } from "../options.ts";
 import { reserve, restoreGenerator, saveGenerator, unit53, words } from "../rng.ts";
 import { blocksOf, randomOps as ops, wordsEach } from "../ops/random.ts";
@@ -81,12 +81,12 @@ export function fillNormal(t: Tensor, mean = 0, std = 1): Tensor {
  */
 export function rand(shape: Shape | number, options: CreateOptions = {}): Tensor {
   checkOptions("rand", options, keys);
-  return finish(
-    fillUniform(
-      blank(shapeArgument("make a tensor", shape), floatType("uniform", options), options),
-    ),
-    options,
+  const t = fillUniform(
+    blank(shapeArgument("make a tensor", shape), floatType("uniform", options), options),
   );
+  // What is nearest to 1 is 1 when rounded to 16 bits, but 1 does not belong to the range.
+  if (isHalf(t.dtype)) t.clamp_(0, 1 - 2 ** (t.dtype === "float16" ? -11 : -8));
+  return finish(t, options);
 }
 
 /** Numbers from the standard normal distribution. */
