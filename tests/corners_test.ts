@@ -145,11 +145,22 @@ for (const device of [ndl.reference(), ...nativeDevices()]) {
 
   Deno.test(`more than the machine can hold is refused on ${device}`, () => {
     const x = ndl.zeros([3, 4], { device });
-    assertThrows(() => x.pad([2 ** 42, 0]), RangeError);
-    assertThrows(() => ndl.zeros([2 ** 44], { device }), RangeError, "Cannot allocate");
+    assertThrows(() => x.pad([2 ** 46, 0]), RangeError);
+    assertThrows(() => ndl.zeros([2 ** 46], { device }), RangeError, "Cannot allocate");
     assertThrows(() => ndl.eye(1e9, { device }), RangeError, "Cannot allocate");
     assertThrows(() => ndl.arange(1e15, { device }), RangeError, "Cannot make arange of");
     assertThrows(() => ndl.linspace(0, 1, 1e15, { device }), RangeError, "Cannot make linspace of");
+  });
+
+  Deno.test(`integers without a quotient are an error that names the op on ${device}`, () => {
+    const x = ndl.tensor([1, 2], { dtype: "int64", device }), zero = x.sub(x);
+    assertThrows(() => x.remainder(zero), RangeError, "Cannot remainder: Integer division by zero");
+    assertThrows(
+      () => x.floorDivide(0),
+      RangeError,
+      "Cannot floorDivide: Integer division by zero",
+    );
+    assertThrows(() => x.pow(-1), RangeError, "Cannot pow: Integers to negative integer powers");
   });
 
   Deno.test(`copies come from any device, gradients from one's own, on ${device}`, () => {

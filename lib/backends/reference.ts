@@ -166,7 +166,11 @@ function elementwise(op: ElementwiseOp): ElementwiseKernel {
         ? BigInt64Array.from(gatherFloats(x, y.shape) as unknown as number[], BigInt)
         : gatherInts(x, y.shape);
     const A = read(a), B = read(b), C = read(c);
-    for (let i = 0; i < n; i++) out[i] = BigInt(f(A[i]!, B[i]!, C[i]!));
+    try {
+      for (let i = 0; i < n; i++) out[i] = BigInt(f(A[i]!, B[i]!, C[i]!));
+    } catch (cause) { // division by zero, or a negative power: the op's function does not know its name
+      throw new RangeError(`Cannot ${op.name}: ${(cause as Error).message}`, { cause });
+    }
     storeInts(y, out);
   };
   return (a, b, c, y) => {

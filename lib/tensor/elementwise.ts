@@ -251,7 +251,7 @@ export abstract class ElementwiseTensor extends TensorBase {
   /** x to the power `exponent`. Throws RangeError for integers to a negative power. */
   pow(exponent: Operand): Tensor {
     if (this.dtype === "uint8" && Number.isInteger(exponent) && (exponent as number) < 0) {
-      throw new RangeError("Integers to negative integer powers are not allowed");
+      throw new RangeError("Cannot pow: Integers to negative integer powers are not allowed");
     }
     return binary(ops.pow, self(this), exponent);
   }
