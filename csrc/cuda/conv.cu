@@ -111,7 +111,7 @@ void with_tile(int64_t rows, int64_t columns, int64_t times, const F& f) {
   typedef TileSize<128, 128, 8> Large;
   typedef TileSize<128, 64, 16> Tall;
   const int64_t enough = multiprocessors();
-  if (columns > 64 && Large::blocks(rows, columns) * times >= enough) f(Large());
+  if (rows > 64 && columns > 64 && Large::blocks(rows, columns) * times >= enough) f(Large());
   else if (rows > 64 && Tall::blocks(rows, columns) * times >= enough) f(Tall());
   else f(TileSize<64, 64, 16>());
 }
