@@ -307,7 +307,7 @@ for (const device of testedGpus()) {
     });
   });
 
-  Deno.test(`norms and pooling on ${device} read and write halves as they are`, () => {
+  Deno.test(`norms, pooling and attention on ${device} read and write halves as they are`, () => {
     const window = { kernel: [2, 2], stride: [2, 2] } as const;
     const net = (dtype: DType): number => {
       const x = numbers({ shape: [2, 8, 6, 6], at: real, dtype }, device).requiresGrad_();
@@ -326,6 +326,17 @@ for (const device of testedGpus()) {
     const [whole, half] = [net("float32"), net("bfloat16")];
     // What is left: the two gradients are added in float32.
     assert(half - whole <= 3, `${half} launches instead of ${whole}`);
+    const attend = (dtype: DType): number => {
+      const rows: Input = { shape: [1, 2, 5, 8], at: real, dtype };
+      const qkv = [rows, rows, rows].map((x) => numbers(x, device).requiresGrad_());
+      ndl.synchronize(device);
+      const before = emulatedLaunches();
+      const [y] = call(attentionOps.attention, [...qkv, null], { scale: 0.5, causal: true });
+      ndl.grad([y!], qkv, { gradOutputs: [y!.detach()] });
+      ndl.synchronize(device);
+      return emulatedLaunches() - before;
+    };
+    assertEquals(attend("float16"), attend("float32"));
   });
 
   Deno.test(`what only kernels of ${device} can see to be wrong is told at the next read`, () => {

@@ -21,22 +21,24 @@ struct Block {
   }
 };
 
-template <typename T>
+template <typename S>
 struct Forward {
-  Attention<T> p;
-  Heads<const T> q, k, v;
-  Heads<T> y;
+  typedef ComputedType<S> T;
+  Attention<S> p;
+  Heads<const S> q, k, v;
+  Heads<S> y;
   T* lse;
 };
 
-template <class W, typename T>
-__global__ void __launch_bounds__(kThreads) attend(Forward<T> t) {
+template <class W, typename S>
+__global__ void __launch_bounds__(kThreads) attend(Forward<S> t) {
+  typedef ComputedType<S> T;
   NEEDLE_DYN_SHARED(char, memory);
   const Shared<W> shared{memory};
-  const Attention<T>& p = t.p;
+  const Attention<S>& p = t.p;
   const Block block(p.heads, tiles_of(p.queries), true, W::kColumns);
   const int64_t n = block.n, h = block.h, first = block.first;
-  const T *const queries = t.q.of(n, h), *const keys = t.k.of(n, h), *const values = t.v.of(n, h);
+  const S *const queries = t.q.of(n, h), *const keys = t.k.of(n, h), *const values = t.v.of(n, h);
   const int64_t visible = p.causal && first + kSide < p.keys ? first + kSide : p.keys;
   T largest[4], sum[4], result[4][4 * W::W] = {};
   for (int i = 0; i < 4; i++) largest[i] = T(-INFINITY), sum[i] = 0;
@@ -75,36 +77,39 @@ __global__ void __launch_bounds__(kThreads) attend(Forward<T> t) {
   store_rows<W>(result, t.y, t.y.of(n, h), first, p.queries, block.column, p.wide);
 }
 
-template <typename T>
+template <typename S>
 struct Gradients {
-  Attention<T> p;
-  Heads<const T> g, q, k, v, y;
-  Heads<T> dq, dk, dv;
+  typedef ComputedType<S> T;
+  Attention<S> p;
+  Heads<const S> g, q, k, v, y;
+  Heads<S> dq, dk, dv;
   const T *lse, *dots;  // dots: Σ g y of each query
 };
 
 // Σ g y of each query, by teams.
-template <typename T>
-__global__ void row_dots(Gradients<T> t, Team team, T* dots) {
+template <typename S>
+__global__ void row_dots(Gradients<S> t, Team team, ComputedType<S>* dots) {
+  typedef ComputedType<S> T;
   const int64_t row = team.line(), rows = t.p.batch * t.p.heads * t.p.queries;
   T sum = 0;
   if (row < rows) {
     const int64_t head = row / t.p.queries, i = row % t.p.queries, n = head / t.p.heads, h = head % t.p.heads;
-    const T *const g = t.g.of(n, h) + i * t.g.row, *const y = t.y.of(n, h) + i * t.y.row;
-    for (int64_t e = team.lane(); e < t.p.wide; e += team.lanes)
-      sum += g[e * t.g.feature] * y[e * t.y.feature];
+    const S *const g = t.g.of(n, h) + i * t.g.row, *const y = t.y.of(n, h) + i * t.y.row;
+    for (int64_t e = team.lane(); e < t.p.wide; e += team.lanes) {
+      sum += value_of(g[e * t.g.feature]) * value_of(y[e * t.y.feature]);
+    }
   }
   sum = combine(team, sum, Plus());
   if (row < rows && team.lane() == 0) dots[row] = sum;
 }
 
 // Probabilities and the gradients of scores, of a tile whose rows are queries or, for kOfKeys, keys.
-template <class W, bool kOfKeys, typename T>
-NEEDLE_DEVICE void weigh(const Gradients<T>& t, const Shared<W>& shared, const Block& block, int64_t first,
+template <class W, bool kOfKeys, typename S>
+NEEDLE_DEVICE void weigh(const Gradients<S>& t, const Shared<W>& shared, const Block& block, int64_t first,
                          typename W::Scores& weights, typename W::Scores& grads) {
-  const Attention<T>& p = t.p;
+  const Attention<S>& p = t.p;
   const int64_t n = block.n, h = block.h, own = block.first;
-  const T *const q = t.q.of(n, h), *const k = t.k.of(n, h), *const g = t.g.of(n, h), *const v = t.v.of(n, h);
+  const S *const q = t.q.of(n, h), *const k = t.k.of(n, h), *const g = t.g.of(n, h), *const v = t.v.of(n, h);
   if (kOfKeys) {
     multiply_rows<W>(weights, shared, t.k, k, own, p.keys, t.q, q, first, p.queries, p.features);
     multiply_rows<W>(grads, shared, t.v, v, own, p.keys, t.g, g, first, p.queries, p.wide);
@@ -112,6 +117,7 @@ NEEDLE_DEVICE void weigh(const Gradients<T>& t, const Shared<W>& shared, const B
     multiply_rows<W>(weights, shared, t.q, q, own, p.queries, t.k, k, first, p.keys, p.features);
     multiply_rows<W>(grads, shared, t.g, g, own, p.queries, t.v, v, first, p.keys, p.wide);
   }
+  typedef ComputedType<S> T;
   const int64_t head = (n * p.heads + h) * p.queries;
   NEEDLE_UNROLL for (int i = 0; i < 4; i++) {
     NEEDLE_UNROLL for (int j = 0; j < 4; j++) {
@@ -126,11 +132,12 @@ NEEDLE_DEVICE void weigh(const Gradients<T>& t, const Shared<W>& shared, const B
   }
 }
 
-template <class W, typename T>
-__global__ void __launch_bounds__(kThreads) attend_back_to_queries(Gradients<T> t) {
+template <class W, typename S>
+__global__ void __launch_bounds__(kThreads) attend_back_to_queries(Gradients<S> t) {
+  typedef ComputedType<S> T;
   NEEDLE_DYN_SHARED(char, memory);
   const Shared<W> shared{memory};
-  const Attention<T>& p = t.p;
+  const Attention<S>& p = t.p;
   const Block block(p.heads, tiles_of(p.queries), true, W::kColumns);
   const int64_t visible = p.causal && block.first + kSide < p.keys ? block.first + kSide : p.keys;
   T dq[4][4 * W::W] = {};
@@ -143,11 +150,12 @@ __global__ void __launch_bounds__(kThreads) attend_back_to_queries(Gradients<T> 
   store_rows<W>(dq, t.dq, t.dq.of(block.n, block.h), block.first, p.queries, block.column, p.features);
 }
 
-template <class W, typename T>
-__global__ void __launch_bounds__(kThreads) attend_back_to_keys(Gradients<T> t) {
+template <class W, typename S>
+__global__ void __launch_bounds__(kThreads) attend_back_to_keys(Gradients<S> t) {
+  typedef ComputedType<S> T;
   NEEDLE_DYN_SHARED(char, memory);
   const Shared<W> shared{memory};
-  const Attention<T>& p = t.p;
+  const Attention<S>& p = t.p;
   const Block block(p.heads, tiles_of(p.keys), false, W::kColumns);
   const int64_t n = block.n, h = block.h;
   T dk[4][4 * W::W] = {}, dv[4][4 * W::W] = {};
@@ -163,17 +171,18 @@ __global__ void __launch_bounds__(kThreads) attend_back_to_keys(Gradients<T> t) 
   store_rows<W>(dv, t.dv, t.dv.of(n, h), block.first, p.keys, block.column, p.wide);
 }
 
-template <typename T>
-int32_t grid_of(const Attention<T>& p, int64_t rows, int64_t columns, int width, dim3& grid) {
+template <typename S>
+int32_t grid_of(const Attention<S>& p, int64_t rows, int64_t columns, int width, dim3& grid) {
   const int64_t blocks = p.batch * p.heads * tiles_of(rows), across = tiles_of(columns, width);
   if (blocks > kMaxBlocks || across > 65535) return too_many_blocks();
   grid = dim3(unsigned(blocks), unsigned(across > 0 ? across : 1));
   return kOk;
 }
 
-template <typename T>
-int32_t forward(const Forward<T>& t) {
-  const Attention<T>& p = t.p;
+template <typename S>
+int32_t forward(const Forward<S>& t) {
+  typedef ComputedType<S> T;
+  const Attention<S>& p = t.p;
   if (p.batch * p.heads * p.queries == 0) return kOk;
   constexpr int V = vector_lanes<T>();
   const bool whole = p.features % V == 0 && p.wide % V == 0 && t.q.whole(V) && t.k.whole(V) && t.v.whole(V);
@@ -182,15 +191,16 @@ int32_t forward(const Forward<T>& t) {
     dim3 grid;
     const int32_t status = grid_of(p, p.queries, p.wide, W::kColumns, grid);
     if (status != kOk) return status;
-    NEEDLE_ALLOW_SHARED((attend<W, T>), W::kBytes);
-    NEEDLE_LAUNCH((attend<W, T>), grid, kThreads, W::kBytes, stream(), t);
+    NEEDLE_ALLOW_SHARED((attend<W, S>), W::kBytes);
+    NEEDLE_LAUNCH((attend<W, S>), grid, kThreads, W::kBytes, stream(), t);
     return launched("starting a kernel");
   });
 }
 
-template <typename T>
-int32_t backward(Gradients<T> t) {
-  const Attention<T>& p = t.p;
+template <typename S>
+int32_t backward(Gradients<S> t) {
+  typedef ComputedType<S> T;
+  const Attention<S>& p = t.p;
   const int64_t heads = p.batch * p.heads, rows = heads * p.queries;
   T* const dots = static_cast<T*>(scratch(kScratchReduce, size_t(rows) * sizeof(T)));
   if (!dots) return out_of_memory();
@@ -198,7 +208,7 @@ int32_t backward(Gradients<T> t) {
   if (rows > 0) {
     const Team team = team_for(rows, p.wide, 1);
     if (blocks_for(team, rows) > kMaxBlocks) return too_many_blocks();
-    NEEDLE_LAUNCH((row_dots<T>), unsigned(blocks_for(team, rows)), kThreads, 0, stream(), t, team, dots);
+    NEEDLE_LAUNCH((row_dots<S>), unsigned(blocks_for(team, rows)), kThreads, 0, stream(), t, team, dots);
   }
   constexpr int V = vector_lanes<T>();
   const bool whole =
@@ -209,14 +219,14 @@ int32_t backward(Gradients<T> t) {
     if (rows > 0) {
       const int32_t status = grid_of(p, p.queries, p.features, W::kColumns, grid);
       if (status != kOk) return status;
-      NEEDLE_ALLOW_SHARED((attend_back_to_queries<W, T>), W::kBytes);
-      NEEDLE_LAUNCH((attend_back_to_queries<W, T>), grid, kThreads, W::kBytes, stream(), t);
+      NEEDLE_ALLOW_SHARED((attend_back_to_queries<W, S>), W::kBytes);
+      NEEDLE_LAUNCH((attend_back_to_queries<W, S>), grid, kThreads, W::kBytes, stream(), t);
     }
     if (heads * p.keys > 0) {
       const int32_t status = grid_of(p, p.keys, std::max(p.features, p.wide), W::kColumns, grid);
       if (status != kOk) return status;
-      NEEDLE_ALLOW_SHARED((attend_back_to_keys<W, T>), W::kBytes);
-      NEEDLE_LAUNCH((attend_back_to_keys<W, T>), grid, kThreads, W::kBytes, stream(), t);
+      NEEDLE_ALLOW_SHARED((attend_back_to_keys<W, S>), W::kBytes);
+      NEEDLE_LAUNCH((attend_back_to_keys<W, S>), grid, kThreads, W::kBytes, stream(), t);
     }
     return launched("starting a kernel");
   });
@@ -227,19 +237,20 @@ int32_t backward(Gradients<T> t) {
 
 using namespace needle;
 
-#define TENSOR(name) at<T>(name, name##_off)
+#define TENSOR(name) at<S>(name, name##_off)
 
 NEEDLE_EXPORT int32_t needle_attention(const void* q, double q_off, const void* k, double k_off,
                                        const void* v, double v_off, const void* mask, double mask_off,
                                        void* y, double y_off, void* lse, double lse_off, int32_t dtypes,
                                        double, const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
     const double* strides = desc;
     // Braces evaluate in order, and each part takes its numbers from the descriptor.
-    const Forward<T> t{Attention<T>::take(strides, mask, mask_off), Heads<const T>::take(TENSOR(q), strides),
-                       Heads<const T>::take(TENSOR(k), strides),    Heads<const T>::take(TENSOR(v), strides),
-                       Heads<T>::take(TENSOR(y), strides),          TENSOR(lse)};
+    const Forward<S> t{Attention<S>::take(strides, mask, mask_off), Heads<const S>::take(TENSOR(q), strides),
+                       Heads<const S>::take(TENSOR(k), strides),    Heads<const S>::take(TENSOR(v), strides),
+                       Heads<S>::take(TENSOR(y), strides),          at<T>(lse, lse_off)};
     return forward(t);
   });
 }
@@ -250,19 +261,20 @@ NEEDLE_EXPORT int32_t needle_attention_backward(const void* g, double g_off, con
                                                 const void* mask, double mask_off, void* dq, double dq_off,
                                                 void* dk, double dk_off, void* dv, double dv_off,
                                                 int32_t dtypes, double, const double* desc) noexcept {
-  return with_float(main_dtype(dtypes), [&](auto zero) {
-    typedef decltype(zero) T;
+  return with_stored(main_dtype(dtypes), [&](auto zero) {
+    typedef decltype(zero) S;
+    typedef ComputedType<S> T;
     const double* strides = desc;
-    const Gradients<T> t{Attention<T>::take(strides, mask, mask_off),
-                         Heads<const T>::take(TENSOR(g), strides),
-                         Heads<const T>::take(TENSOR(q), strides),
-                         Heads<const T>::take(TENSOR(k), strides),
-                         Heads<const T>::take(TENSOR(v), strides),
-                         Heads<const T>::take(TENSOR(y), strides),
-                         Heads<T>::take(TENSOR(dq), strides),
-                         Heads<T>::take(TENSOR(dk), strides),
-                         Heads<T>::take(TENSOR(dv), strides),
-                         TENSOR(lse),
+    const Gradients<S> t{Attention<S>::take(strides, mask, mask_off),
+                         Heads<const S>::take(TENSOR(g), strides),
+                         Heads<const S>::take(TENSOR(q), strides),
+                         Heads<const S>::take(TENSOR(k), strides),
+                         Heads<const S>::take(TENSOR(v), strides),
+                         Heads<const S>::take(TENSOR(y), strides),
+                         Heads<S>::take(TENSOR(dq), strides),
+                         Heads<S>::take(TENSOR(dk), strides),
+                         Heads<S>::take(TENSOR(dv), strides),
+                         at<T>(lse, lse_off),
                          nullptr};
     return backward(t);
   });

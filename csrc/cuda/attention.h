@@ -33,8 +33,9 @@ struct Heads {
 
 enum MaskKind : int { kNoMask, kBoolMask, kAddedMask };
 
-template <typename T>
+template <typename S>
 struct Attention {
+  typedef ComputedType<S> T;
   int64_t batch, heads, queries, keys, features, wide;
   T scale;
   bool causal;
@@ -51,7 +52,7 @@ struct Attention {
     p.causal = *desc++ != 0;
     p.mask_kind = MaskKind(int(*desc++));
     p.mask = p.mask_kind == kBoolMask ? static_cast<const void*>(at<uint8_t>(mask, mask_off))
-                                      : at<T>(mask, mask_off);
+                                      : at<S>(mask, mask_off);
     int64_t* const strides[] = {&p.mask_batch, &p.mask_head, &p.mask_row, &p.mask_key};
     for (int64_t* stride : strides) *stride = int64_t(*desc++);
     return p;
@@ -62,7 +63,7 @@ struct Attention {
     if (i >= queries || j >= keys || (causal && j > i)) return T(-INFINITY);
     if (mask_kind == kNoMask) return product * scale;
     const int64_t at = b * mask_batch + h * mask_head + i * mask_row + j * mask_key;
-    if (mask_kind == kAddedMask) return product * scale + static_cast<const T*>(mask)[at];
+    if (mask_kind == kAddedMask) return product * scale + value_of(static_cast<const S*>(mask)[at]);
     return static_cast<const uint8_t*>(mask)[at] ? product * scale : T(-INFINITY);
   }
 };
@@ -98,12 +99,12 @@ struct Shared {
 };
 
 // scores = rows of a (from row `ai` on) times rows of b (from `bi` on), over `inner` features.
-template <class W, typename T>
-NEEDLE_DEVICE void multiply_rows(typename W::Scores& scores, const Shared<W>& shared, const Heads<const T>& a,
-                                 const T* a_head, int64_t ai, int64_t a_rows, const Heads<const T>& b,
-                                 const T* b_head, int64_t bi, int64_t b_rows, int64_t inner) {
-  AlongLoader<T, kSide, W::D, W::V> from_a(a_head, a.row, ai, a_rows, inner, a.feature);
-  AlongLoader<T, kSide, W::D, W::V> from_b(b_head, b.row, bi, b_rows, inner, b.feature);
+template <class W, typename S>
+NEEDLE_DEVICE void multiply_rows(typename W::Scores& scores, const Shared<W>& shared, const Heads<const S>& a,
+                                 const S* a_head, int64_t ai, int64_t a_rows, const Heads<const S>& b,
+                                 const S* b_head, int64_t bi, int64_t b_rows, int64_t inner) {
+  AlongLoader<S, kSide, W::D, W::V> from_a(a_head, a.row, ai, a_rows, inner, a.feature);
+  AlongLoader<S, kSide, W::D, W::V> from_b(b_head, b.row, bi, b_rows, inner, b.feature);
   scores.multiply((inner + W::D - 1) / W::D, from_a, from_b, shared.stages());
 }
 
@@ -119,11 +120,11 @@ NEEDLE_DEVICE void put_weights(const Shared<W>& shared, const T (&weights)[4][4]
 }
 
 // sum += the weights times rows [first, first + 64) of a head below `rows`, columns from `column` on.
-template <class W, typename T>
-NEEDLE_DEVICE void add_weighted(T (&sum)[4][4 * W::W], const Shared<W>& shared, const Heads<const T>& x,
-                                const T* head, int64_t first, int64_t rows, int64_t column, int64_t columns) {
+template <class W, typename T, typename S>
+NEEDLE_DEVICE void add_weighted(T (&sum)[4][4 * W::W], const Shared<W>& shared, const Heads<const S>& x,
+                                const S* head, int64_t first, int64_t rows, int64_t column, int64_t columns) {
   const int64_t end = first + kSide < rows ? first + kSide : rows;
-  LineLoader<T, W::kColumns, W::D, W::V> loader(head, x.row, first, end, column, columns, x.feature);
+  LineLoader<S, W::kColumns, W::D, W::V> loader(head, x.row, first, end, column, columns, x.feature);
   const int steps = int((end - first + W::D - 1) / W::D);
   loader.fetch();
   __syncthreads();  // others may still read the stages
@@ -150,16 +151,16 @@ NEEDLE_DEVICE void add_weighted(T (&sum)[4][4 * W::W], const Shared<W>& shared, 
 }
 
 // Writes a tile of results: rows from `first` on below `rows`, columns from `column` on below `columns`.
-template <class W, typename T>
-NEEDLE_DEVICE void store_rows(const T (&sum)[4][4 * W::W], const Heads<T>& y, T* head, int64_t first,
+template <class W, typename T, typename S>
+NEEDLE_DEVICE void store_rows(const T (&sum)[4][4 * W::W], const Heads<S>& y, S* head, int64_t first,
                               int64_t rows, int64_t column, int64_t columns) {
   NEEDLE_UNROLL for (int i = 0; i < 4; i++) {
     const int64_t row = first + tile_row(i);
     if (row >= rows) continue;
-    T* const to = head + row * y.row;
+    S* const to = head + row * y.row;
     NEEDLE_UNROLL for (int j = 0; j < 4 * W::W; j++) {
       const int64_t at = column + tile_column(j);
-      if (at < columns) to[at * y.feature] = sum[i][j];
+      if (at < columns) round_to(sum[i][j], to + at * y.feature);
     }
   }
 }

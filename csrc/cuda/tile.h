@@ -5,7 +5,7 @@
 //   fetch()       reads its elements of the next D steps into registers, zeros beyond the end
 //   store(tile)   puts them into T tile[D][..]: step by row (or column)
 #pragma once
-#include "device.h"
+#include "halves.h"
 
 namespace needle {
 namespace {
@@ -75,6 +75,7 @@ struct TileProduct {
   }
 };
 
+// Elements of type S in memory are computed in T.
 template <typename T, int V>
 NEEDLE_DEVICE Vector<T, V> load_or_zero(const T* p, bool valid) {
   Vector<T, V> v = {};
@@ -83,18 +84,19 @@ NEEDLE_DEVICE Vector<T, V> load_or_zero(const T* p, bool valid) {
 }
 
 // Columns [column, columns) of a matrix whose lines are the inner dim: step k is line k, V columns at a time.
-template <typename T, int C, int D, int V>
+template <typename S, int C, int D, int V>
 struct LineLoader {
+  typedef ComputedType<S> T;
   static constexpr int kUnits = C / V, kLines = kThreads / kUnits, kPasses = D / kLines;
   static_assert(kPasses * kLines == D, "every thread brings as much");
 
-  const T* from;  // this thread's columns of line 0
+  const S* from;  // this thread's columns of line 0
   int64_t stride, line, end;
   bool inside;
-  Vector<T, V> held[kPasses];
+  Vector<S, V> held[kPasses];
 
   // Of the lines, [begin, end). V columns are neighbours.
-  NEEDLE_DEVICE LineLoader(const T* matrix, int64_t line_stride, int64_t begin, int64_t end, int64_t column,
+  NEEDLE_DEVICE LineLoader(const S* matrix, int64_t line_stride, int64_t begin, int64_t end, int64_t column,
                            int64_t columns, int64_t column_stride = 1)
       : from(matrix + (column + unit()) * column_stride),
         stride(line_stride),
@@ -107,7 +109,7 @@ struct LineLoader {
   NEEDLE_DEVICE void fetch() {
     NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       const int64_t k = line + pass * kLines;
-      held[pass] = load_or_zero<T, V>(from + k * stride, inside && k < end);
+      held[pass] = load_or_zero<S, V>(from + k * stride, inside && k < end);
     }
     line += D;
   }
@@ -115,22 +117,25 @@ struct LineLoader {
   NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
     NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       T* const to = &tile[int(threadIdx.x) / kUnits + pass * kLines][unit()];
-      *reinterpret_cast<Vector<T, V>*>(to) = held[pass];
+      Vector<T, V> values;
+      NEEDLE_UNROLL for (int lane = 0; lane < V; lane++) values.lane[lane] = value_of(held[pass].lane[lane]);
+      *reinterpret_cast<Vector<T, V>*>(to) = values;
     }
   }
 };
 
 // Lines [line, lines) of a matrix along which the inner dim lies: V steps at a time, which are neighbours.
-template <typename T, int R, int D, int V>
+template <typename S, int R, int D, int V>
 struct AlongLoader {
+  typedef ComputedType<S> T;
   static constexpr int kUnits = D / V, kLines = kThreads / kUnits, kPasses = R / kLines;
   static_assert(kPasses * kLines == R, "every thread brings as much");
 
-  const T* from;  // this thread's first line
+  const S* from;  // this thread's first line
   int64_t line_stride, stride, lines, inner, k;
-  Vector<T, V> held[kPasses];
+  Vector<S, V> held[kPasses];
 
-  NEEDLE_DEVICE AlongLoader(const T* matrix, int64_t line_stride, int64_t line, int64_t end, int64_t inner,
+  NEEDLE_DEVICE AlongLoader(const S* matrix, int64_t line_stride, int64_t line, int64_t end, int64_t inner,
                             int64_t stride)
       : from(matrix + (line + own()) * line_stride),
         line_stride(line_stride),
@@ -144,7 +149,7 @@ struct AlongLoader {
   NEEDLE_DEVICE void fetch() {
     NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       const bool valid = pass * kLines < lines && k < inner;
-      held[pass] = load_or_zero<T, V>(from + pass * kLines * line_stride + k * stride, valid);
+      held[pass] = load_or_zero<S, V>(from + pass * kLines * line_stride + k * stride, valid);
     }
     k += D;
   }
@@ -152,7 +157,7 @@ struct AlongLoader {
   NEEDLE_DEVICE void store(T (&tile)[D][P]) const {
     NEEDLE_UNROLL for (int pass = 0; pass < kPasses; pass++) {
       NEEDLE_UNROLL for (int lane = 0; lane < V; lane++) {
-        tile[int(threadIdx.x) % kUnits * V + lane][own() + pass * kLines] = held[pass].lane[lane];
+        tile[int(threadIdx.x) % kUnits * V + lane][own() + pass * kLines] = value_of(held[pass].lane[lane]);
       }
     }
   }

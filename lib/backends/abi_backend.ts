@@ -5,7 +5,7 @@
 import { tensorArguments } from "../abi.ts";
 import type { Backend, ElementwiseKernel, Operand, OpKernel } from "../backend.ts";
 import type { DeviceReport } from "../device.ts";
-import { type DType, isHalf } from "../dtype.ts";
+import { type DType, isFloat, isHalf } from "../dtype.ts";
 import { broadcastStrides, coalesce, isSingle, numel } from "../shape.ts";
 import { rawChannelsLast, rawContiguous } from "../dispatch.ts";
 import type { ElementwiseOp, KernelOp } from "../ops/op.ts";
@@ -178,7 +178,7 @@ function hasHalf(ins: readonly (Tensor | null)[], outs: readonly Tensor[]): bool
   return false;
 }
 
-/** Whether all that are half types are `listed` (inputs, then outputs), and all listed ones have one dtype. */
+/** Whether all that are half types are `listed` (inputs, then outputs), and all listed floats have one dtype. */
 function isListed(
   listed: readonly boolean[],
   ins: readonly (Tensor | null)[],
@@ -190,7 +190,7 @@ function isListed(
     if (t === null) continue;
     if (!listed[i]) {
       if (isHalf(t.dtype)) return false;
-    } else if (t.dtype !== (half ??= t.dtype)) return false;
+    } else if (isFloat(t.dtype) && t.dtype !== (half ??= t.dtype)) return false;
   }
   return half !== null;
 }

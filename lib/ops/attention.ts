@@ -128,6 +128,7 @@ const attentionBackward: TypedKernelOp<AttentionAttrs> = kernel({
   optional: ["mask"],
   outputs: ["dq", "dk", "dv"],
   strided: ["g", "q", "k", "v", "y", "mask"],
+  gpuHalves: ["g", "q", "k", "v", "y", "mask", "dq", "dk", "dv"],
   infer: ({ q, k, v }, _: AttentionAttrs) => [q, k, v].map((t) => orderedAs(t, t.shape)),
   // As of attention; strides of g, q, k, v, y, dq, dk, dv.
   descriptor: (inputs, { dq, dk, dv }, a) => {
@@ -212,6 +213,7 @@ export const attentionOps = declare({
     outputs: ["y"],
     aux: ["lse"],
     strided: ["q", "k", "v", "mask"],
+    gpuHalves: ["q", "k", "v", "mask", "y"],
     infer: (inputs, _: AttentionAttrs) => {
       check(inputs);
       const { q, v } = inputs, rows = q.shape.slice(0, 3);

@@ -77,6 +77,7 @@ function backwardInputs({ n, h, l, f }: Sizes, inputs: OpSample["inputs"]): OpSa
 
 const forward: readonly (readonly [Sizes, OpSample])[] = [
   ...rows(small, {}).map((r) => [small, r] as const),
+  ...rows(small, { dtypes: ["float16", "bfloat16"] }).map((r) => [small, r] as const),
   ...odd.flatMap((z) =>
     [plain, causal].map((attrs) => [z, { inputs: [...qkv(z), null], attrs }] as const)
   ),
