@@ -119,6 +119,15 @@ const cases: Record<string, [() => unknown, unknown]> = {
     },
     [3, 0, [1, 3, 3]],
   ],
+  "the ends of integer dtypes": [
+    () => [
+      ndl.tensor([-1, 255], { dtype: "uint8" }).tolist(),
+      ndl.tensor([-(2 ** 31), 2 ** 31 - 1], { dtype: "int32" }).tolist(),
+      ndl.tensor([-(2n ** 63n), 2n ** 63n - 1n]).tolist(),
+      ndl.tensor(Float32Array.of(-1, 256), { dtype: "uint8" }).tolist(),
+    ],
+    [[255, 255], [-(2 ** 31), 2 ** 31 - 1], [-(2n ** 63n), 2n ** 63n - 1n], [255, 0]],
+  ],
   "bounds beyond the dtype limit in place as they do otherwise": [
     () => ndl.tensor([3, 7], { dtype: "uint8" }).clamp_(int64(5, -5), int64(300, 6)).tolist(),
     [5, 6],
@@ -184,6 +193,11 @@ Deno.test("what a dtype or an op cannot take is refused", () => {
     [() => ndl.randint(-1, 2, [3], { dtype: "uint8" }), "it holds those from 0 to 255"],
     [() => ndl.randint(0, 3, [3], { dtype: "bool" }), "it holds those from 0 to 1"],
     [() => ndl.randint(0, 2 ** 40, [3], { dtype: "int32" }), "use another dtype"],
+    [() => ndl.tensor([256], { dtype: "uint8" }), "the largest number that it holds is 255"],
+    [() => ndl.tensor([2 ** 31], { dtype: "int32" }), "of dtype int32 from 2147483648"],
+    [() => ndl.tensor([2n ** 63n]), "of dtype int64 from 9223372036854775808"],
+    [() => ndl.tensor([1e30], { dtype: "int64" }), "of dtype int64 from 1e+30"],
+    [() => ndl.tensor([x, x] as never), "from a Tensor: give numbers, bigints or booleans; stack"],
     [() => x.maskedFill(mask, ndl.ones([1])), "it must be 0-d"],
     [
       () => functional.convTranspose2d(x.reshape(1, 2, 2), ndl.ones([1, 1, 1, 1]), { bias: wide }),

@@ -85,8 +85,8 @@ function flatten(data: NestedData): { shape: number[]; values: (number | bigint 
         Array.isArray(d)
           ? `Cannot make a tensor from ragged data: dim ${depth} appears in some rows only`
           : `Cannot make a tensor from ${
-            d === null ? "null" : typeof d
-          }: give numbers, bigints or booleans`,
+            told(d)
+          }: give numbers, bigints or booleans; stack joins tensors`,
       );
     }
   };
@@ -120,6 +120,19 @@ function toInteger(x: number | bigint | boolean, dtype: DType): bigint {
   return BigInt(typeof x === "number" ? Math.trunc(x) : x);
 }
 
+/** Throws for numbers that an integer dtype cannot hold; as in PyTorch, negative ones wrap around in uint8. */
+function checkIntegers(values: readonly (number | bigint | boolean)[], dtype: DType): void {
+  const bits = BigInt(8 * dtypes[dtype].bytes), signed = dtype !== "uint8";
+  const most = 2n ** (signed ? bits - 1n : bits) - 1n;
+  for (const x of values) {
+    const n = toInteger(x, dtype);
+    if (n <= most && (n >= -most || (signed && n === -most - 1n))) continue;
+    throw new RangeError(
+      `Cannot make a tensor of dtype ${dtype} from ${x}: the largest number that it holds is ${most}`,
+    );
+  }
+}
+
 /** Writes values of any kind as `dtype` into `target` (from viewOf). */
 function encode(
   values: ArrayLike<number | bigint | boolean>,
@@ -145,7 +158,7 @@ function encode(
  *
  * Numbers become float32, booleans bool, bigints int64; typed arrays keep their type; `dtype` converts.
  *
- * @throws RangeError where rows differ in length, or the data do not fill `shape`
+ * @throws RangeError where rows differ in length, the data do not fill `shape`, or an integer dtype cannot hold them
  */
 export function tensor(
   data: NestedData | TypedArray | Uint8ClampedArray,
@@ -188,6 +201,7 @@ export function tensor(
     const view = data as Float32Array;
     raw = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   } else {
+    if (!typed && isInt(dtype)) checkIntegers(values as (number | bigint | boolean)[], dtype);
     const buffer = new ArrayBuffer(values.length * bytes);
     encode(values, dtype, viewOf(dtype, buffer, 0, values.length));
     raw = new Uint8Array(buffer);

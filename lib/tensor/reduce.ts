@@ -1,5 +1,6 @@
 // Reduction methods: documented one-liners over lib/ops/reduce.ts, scan.ts, softmax.ts and sort.ts.
 
+import { gradEnabled } from "../autograd/mode.ts";
 import { call } from "../dispatch.ts";
 import { checkDType, type DType, isFloat, isHalf } from "../dtype.ts";
 import { numel, reducedDims, reduceShape, same, type Shape, wrapDim, wrapDims } from "../shape.ts";
@@ -85,6 +86,11 @@ function floats(what: string, x: ReduceTensor, options: DTypeOptions): Tensor {
 /** A sum or product in the dtype asked for: by default int64 of integers and bools. Integers are computed in int64. */
 function summed(x: ReduceTensor, options: DTypeOptions, f: (x: Tensor) => Tensor): Tensor {
   const dtype = options.dtype === undefined ? sumDType(x.dtype) : checkDType(options.dtype);
+  if (!isFloat(dtype) && gradEnabled() && x.requiresGrad) {
+    throw new TypeError(
+      `Cannot sum or multiply in ${dtype} a tensor that requires grad: integers have no gradient; detach() it first`,
+    );
+  }
   const y = f(self(x).to(dtype).to(sumDType(dtype)));
   return options.dtype === undefined ? y : y.to(dtype); // autocast chooses where the caller does not
 }
