@@ -136,6 +136,10 @@ const cases: Record<string, [() => unknown, unknown]> = {
     () => slope([0.5, 1], (x) => x.floor().log()),
     [0, 0],
   ],
+  "nor have quotients that are rounded down": [
+    () => slope([-1, 0, 7], (x) => ndl.div(x, x.mul(0), { roundingMode: "floor" })),
+    [0, 0, 0],
+  ],
   "powers of 0 have none either": [() => slope([1], (x) => x.pow(0).sub(1).log()), [0]],
 };
 

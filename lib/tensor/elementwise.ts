@@ -14,6 +14,7 @@ import {
   type AlphaOptions,
   checkDifference,
   type DivOptions,
+  flat,
   integral,
   isTensor,
   isWider,
@@ -236,7 +237,7 @@ export abstract class ElementwiseTensor extends TensorBase {
     checkOptions("div", options, ["roundingMode"]);
     const mode = options.roundingMode ?? null;
     if (mode === null) return binary(ops.div, x, other);
-    if (mode === "floor") return this.floorDivide(other);
+    if (mode === "floor") return flat(flat(this.floorDivide(other), x), other);
     if (mode !== "trunc") {
       throw new TypeError(
         `Cannot div with roundingMode ${JSON.stringify(mode)}: use "trunc" or "floor"`,

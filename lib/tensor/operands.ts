@@ -1,6 +1,7 @@
 // Options and operands of elementwise methods: factors and rounding, and numbers that a dtype cannot hold.
 
 import type { Operand } from "../backend.ts";
+import { gradEnabled } from "../autograd/mode.ts";
 import { binary, inPlace } from "../dispatch.ts";
 import { type DType, dtypes, isFloat, resultType } from "../dtype.ts";
 import { checkOptions } from "../options.ts";
@@ -49,6 +50,12 @@ export function scaled(
     throw new TypeError(`Cannot ${what} ${dtype} tensors with alpha ${alpha}: give an integer`);
   }
   return isTensor(other) ? other.mul(alpha) : other * alpha;
+}
+
+/** `y`, a function of `x` that is constant between its steps: recorded with the gradient 0 where x requires grad. */
+export function flat(y: Tensor, x: Operand): Tensor {
+  const recorded = isTensor(x) && gradEnabled() && x.requiresGrad;
+  return recorded ? y.logicalOr(1).where(y, x.sign()) : y; // always y; sign has no slope either
 }
 
 /** Throws where PyTorch refuses to subtract: bools have no difference. */
