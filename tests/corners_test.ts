@@ -128,6 +128,13 @@ const cases: Record<string, [() => unknown, unknown]> = {
     ],
     [[255, 255], [-(2 ** 31), 2 ** 31 - 1], [-(2n ** 63n), 2n ** 63n - 1n], [255, 0]],
   ],
+  "attention of no features takes the mean of the values": [
+    () => {
+      const none = ndl.zeros([2, 2, 0]), v = ndl.tensor([[[1], [3]], [[5], [7]]]);
+      return functional.scaledDotProductAttention(none, none, v).tolist();
+    },
+    [[[2], [2]], [[6], [6]]],
+  ],
   "bounds beyond the dtype limit in place as they do otherwise": [
     () => ndl.tensor([3, 7], { dtype: "uint8" }).clamp_(int64(5, -5), int64(300, 6)).tolist(),
     [5, 6],

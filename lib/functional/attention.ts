@@ -112,7 +112,10 @@ export function scaledDotProductAttention(
     );
   }
   const lead = checkShapes(q, k, v);
-  const attrs = { scale: options.scale ?? 1 / Math.sqrt(q.shape[q.ndim - 1]!), causal: isCausal };
+  const attrs = {
+    scale: options.scale ?? 1 / Math.sqrt(Math.max(q.shape[q.ndim - 1]!, 1)),
+    causal: isCausal,
+  };
   return scoped(() => {
     const [q4, k4, v4] = [q, k, v].map((t) => fourDims(t, lead)) as [Tensor, Tensor, Tensor];
     const mask = attnMask === null ? null : fourMaskDims(attnMask, lead);
