@@ -172,6 +172,30 @@ Deno.test("a retained gradient is what all hooks leave, of the tensor as it is n
   assertThrows(() => ndl.ones([2]).retainGrad(), Error, "does not require grad");
 });
 
+Deno.test("a retained gradient has memory of its own", () => {
+  const x = ndl.ones([4], { requiresGrad: true }), a = x.mul(2), b = a.reshape(2, 2);
+  a.retainGrad();
+  b.retainGrad();
+  const given = ndl.full([2, 2], 3);
+  b.backward(given);
+  given.zero_();
+  b.grad!.mul_(5);
+  assertEquals(values(b.grad), [15, 15, 15, 15]);
+  assertEquals(values(a.grad), [3, 3, 3, 3]);
+  const c = x.mul(2);
+  c.retainGrad();
+  ndl.tidy(() => c.sum().backward()); // its gradient is one expanded element
+  c.grad!.mul_(5);
+  assertEquals(values(c.grad), [5, 5, 5, 5]);
+});
+
+Deno.test("backward and grad name what is no gradient", () => {
+  const x = ndl.ones([2], { requiresGrad: true }), y = x.sum();
+  const wrong = { retainGraph: true } as unknown as ndl.Tensor;
+  assertThrows(() => y.backward(wrong), TypeError, "Cannot call backward with");
+  assertThrows(() => ndl.grad(y, x, { gradOutputs: [wrong] }), TypeError, "Cannot call grad with");
+});
+
 Deno.test("a hook cannot change what kind of tensor a gradient is", () => {
   for (const change of [(g: ndl.Tensor) => g.get([0, 1]), (g: ndl.Tensor) => g.to("float64")]) {
     const x = ndl.tensor([1, 2], { requiresGrad: true }), y = x.mul(3);

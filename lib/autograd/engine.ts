@@ -148,10 +148,10 @@ function step(node: Node, pass: Pass): void {
   if (node.hooks !== null) {
     for (let i = 0; i < grads.length; i++) if (grads[i]) grads[i] = runHooks(node, i, grads[i]!);
   }
-  // After all hooks, whenever they were registered.
+  // After all hooks, whenever they were registered. Other gradients may lie in the same memory.
   node.retained?.forEach((t, i) => {
     const g = grads[i];
-    if (g) t._grad = t._grad === null ? g : t._grad.add(g);
+    if (g) t._setGrad(t._grad === null ? g.clone() : t._grad.add(g));
   });
   const wanted = pass.capture?.get(node);
   if (wanted !== undefined) {
@@ -238,6 +238,7 @@ function seed(what: string, y: Tensor, grad: Tensor | null | undefined): Tensor 
     }
     return y._full(1);
   }
+  checkTensors(what, { grad });
   if (grad.shape.length !== y.shape.length || grad.shape.some((s, i) => s !== y.shape[i])) {
     throw new RangeError(
       `Cannot run ${what} with a gradient of shape [${
